@@ -1,0 +1,1 @@
+"""The accounting service: invoices, payments, audit trail and e-mail beside a hosting platform."""

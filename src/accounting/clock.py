@@ -1,0 +1,51 @@
+"""Time: the only module that reads the machine's clock (spec section 3, "Time")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The present instant in UTC, cut to milliseconds, which is what MongoDB keeps."""
+    return to_milliseconds(datetime.now(UTC))
+
+
+def to_milliseconds(instant: datetime) -> datetime:
+    """Cut an instant to whole milliseconds, so that it reads back equal from the database."""
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+
+def business_day(instant: datetime, zone: ZoneInfo) -> date:
+    """The calendar day of an instant in the business time zone."""
+    return instant.astimezone(zone).date()
+
+
+def start_of_day(day: date, zone: ZoneInfo) -> datetime:
+    """The first instant of a business day, in UTC."""
+    return datetime.combine(day, time.min, tzinfo=zone).astimezone(UTC)
+
+
+def clock_at(day: date, zone: ZoneInfo, clock: Clock = utc_now) -> Clock:
+    """A clock that runs on, but from this time of day on `day` (`jobs run --as-of`)."""
+    real_start = clock()
+    time_of_day = real_start.astimezone(zone).time()
+    as_of_start = datetime.combine(day, time_of_day, tzinfo=zone).astimezone(UTC)
+
+    def as_of_clock() -> datetime:
+        return as_of_start + (clock() - real_start)
+
+    return as_of_clock
+
+
+def as_stored_day(day: date) -> datetime:
+    """How a calendar day is kept in MongoDB: midnight UTC of that date."""
+    return datetime.combine(day, time.min, tzinfo=UTC)
+
+
+def after(instant: datetime, *, seconds: float) -> datetime:
+    """The instant so many seconds later."""
+    return instant + timedelta(seconds=seconds)
