@@ -56,9 +56,7 @@ class Settings(BaseSettings):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(
-                f"{value!r} is not an IANA time zone such as Europe/Berlin"
-            ) from None
+            raise ValueError(f"{value!r} is not an IANA time zone such as Europe/Berlin") from None
         return value
 
     @field_validator("jwt_secret")
@@ -107,7 +105,7 @@ class Settings(BaseSettings):
         name = self.mongodb_database or urlsplit(self.mongodb_uri.get_secret_value()).path[1:]
         if not name:
             raise Misconfigured(
-                "ACCOUNTING_MONGODB_DATABASE is not set and ACCOUNTING_MONGODB_URI names no database."
+                "ACCOUNTING_MONGODB_DATABASE is not set and the MongoDB address names no database."
             )
         return name
 

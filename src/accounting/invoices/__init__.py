@@ -1,0 +1,1 @@
+"""Invoices: the aggregate, from draft to issued, overdue, paid, cancelled or refunded."""

@@ -1,0 +1,112 @@
+"""The invoice as stored (spec: Model 1 and section 3)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import Field
+
+from accounting.db.database import Session
+from accounting.db.document import (
+    BaseDocument,
+    EmbeddedDocument,
+    IndexModel,
+    VersionedDocument,
+    index,
+)
+from accounting.db.fields import (
+    Amount,
+    BillingPeriod,
+    Count,
+    Day,
+    Instant,
+    Name,
+    Text,
+    UnitPrice,
+)
+from accounting.ids import ObjectId
+from accounting.invoices.rules import (
+    TOTAL_MINERS_MAX,
+    InvoiceId,
+    InvoiceNotFound,
+    InvoiceStatus,
+    balance_due,
+)
+from accounting.money import ZERO
+from accounting.platform.rules import UserId
+from accounting.pricing.rules import PriceSource
+
+
+class CustomerSnapshot(EmbeddedDocument):
+    """The customer as he was called when the invoice was issued."""
+
+    name: Name
+    email: Annotated[str, Field(max_length=320)]
+    company_name: Name | None = None
+
+
+class PricingSnapshot(EmbeddedDocument):
+    """Why the amount is what it is: where the price came from, how many miners were active."""
+
+    source: PriceSource
+    pricing_config_id: ObjectId | None = None
+    miner_ids_count: Count | None = None
+
+
+class Invoice(VersionedDocument):
+    """A bill for hosting to the customer `userId`. Money in USD, days in the business zone."""
+
+    invoice_number: Annotated[str, Field(pattern=r"^[0-9]{9,20}$")]
+    user_id: UserId
+    total_miners: Annotated[int, Field(ge=1, le=TOTAL_MINERS_MAX)]
+    unit_price: UnitPrice
+    total_amount: Amount
+    amount_paid: Amount = ZERO
+    status: InvoiceStatus = InvoiceStatus.DRAFT
+    invoice_generated_date: Day
+    issued_date: Instant | None = None
+    due_date: Day
+    paid_date: Instant | None = None
+    billing_period: BillingPeriod | None = None
+    recurring_invoice_id: ObjectId | None = None
+    customer: CustomerSnapshot | None = None
+    pricing: PricingSnapshot | None = None
+    cancelled_date: Instant | None = None
+    cancel_reason: Text | None = None
+    refunded_date: Instant | None = None
+    refund_reason: Text | None = None
+
+    class Settings:
+        name = "invoices"
+        indexes = [
+            index("userId"),
+            index("status"),
+            index("dueDate"),
+            index("createdAt"),
+            # The seed's plain index on the number too: a unique one serves every look-up.
+            index("invoiceNumber", unique=True),
+        ]
+
+    @property
+    def balance_due(self) -> Decimal:
+        return balance_due(self.total_amount, self.amount_paid)
+
+
+class AccountingCounter(BaseDocument):
+    """The last serial given out of a sequence, such as the invoice numbers of one day."""
+
+    id: str  # type: ignore[assignment]  # a name instead of an ObjectId
+    value: Annotated[int, Field(ge=0)]
+
+    class Settings:
+        name = "accounting_counters"
+        indexes: list[IndexModel] = []
+
+
+async def get_invoice(invoice_id: InvoiceId, *, session: Session | None = None) -> Invoice:
+    """Raises InvoiceNotFound."""
+    invoice = await Invoice.find_one({"_id": invoice_id}, session=session)
+    if invoice is None:
+        raise InvoiceNotFound(invoice_id)
+    return invoice

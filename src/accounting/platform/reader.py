@@ -1,0 +1,121 @@
+"""Reading the platform's collections. This package has no function that writes (spec section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from accounting.actor import Role
+from accounting.db.client import MongoDatabase
+from accounting.money import from_double
+from accounting.platform.rules import (
+    CostPayment,
+    CostPaymentId,
+    CostPaymentNotFound,
+    CustomerNotFound,
+    PlatformUser,
+    UserId,
+)
+
+# Explicit projections: the password never leaves the server.
+_USER_FIELDS: Final = {"_id": 1, "name": 1, "email": 1, "companyName": 1, "role": 1, "isDeleted": 1}
+_COST_PAYMENT_FIELDS: Final = {
+    "_id": 1,
+    "userId": 1,
+    "amount": 1,
+    "type": 1,
+    "narration": 1,
+    "createdAt": 1,
+    "isDeleted": 1,
+}
+
+
+class Platform(Protocol):
+    """What the service asks of the host; MongoDB in production, plain dictionaries in tests."""
+
+    async def find_user(self, user_id: UserId) -> PlatformUser | None: ...
+
+    async def find_users(self, user_ids: Iterable[UserId]) -> dict[UserId, PlatformUser]: ...
+
+    async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None: ...
+
+    async def count_active_miners(self, user_id: UserId, statuses: Sequence[str]) -> int: ...
+
+    async def is_token_revoked(self, token: str, now: datetime) -> bool: ...
+
+
+async def get_customer(platform: Platform, user_id: UserId) -> PlatformUser:
+    """The customer with this id. Raises CustomerNotFound for staff, deleted and unknown users."""
+    user = await platform.find_user(user_id)
+    if user is None or not user.is_customer:
+        raise CustomerNotFound(user_id)
+    return user
+
+
+async def get_cost_payment(platform: Platform, cost_payment_id: CostPaymentId) -> CostPayment:
+    """A row of the wallet ledger. Raises CostPaymentNotFound."""
+    cost_payment = await platform.find_cost_payment(cost_payment_id)
+    if cost_payment is None:
+        raise CostPaymentNotFound(cost_payment_id)
+    return cost_payment
+
+
+class MongoPlatform:
+    """The platform as it is: reads on its own collections."""
+
+    def __init__(self, mongo: MongoDatabase) -> None:
+        self._users = mongo["users"]
+        self._cost_payments = mongo["cost_payments"]
+        self._miners = mongo["miners"]
+        self._token_blacklist = mongo["token_blacklist"]
+
+    async def find_user(self, user_id: UserId) -> PlatformUser | None:
+        raw = await self._users.find_one({"_id": user_id}, _USER_FIELDS)
+        return _user(raw) if raw else None
+
+    async def find_users(self, user_ids: Iterable[UserId]) -> dict[UserId, PlatformUser]:
+        found = self._users.find({"_id": {"$in": list(set(user_ids))}}, _USER_FIELDS)
+        return {user.id: user async for raw in found for user in [_user(raw)]}
+
+    async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None:
+        raw = await self._cost_payments.find_one({"_id": cost_payment_id}, _COST_PAYMENT_FIELDS)
+        return _cost_payment(raw) if raw else None
+
+    async def count_active_miners(self, user_id: UserId, statuses: Sequence[str]) -> int:
+        return await self._miners.count_documents(
+            {"userId": user_id, "status": {"$in": list(statuses)}, "isDeleted": {"$ne": True}}
+        )
+
+    async def is_token_revoked(self, token: str, now: datetime) -> bool:
+        # The collection need not exist: then nothing is found.
+        raw = await self._token_blacklist.find_one({"token": token}, {"expiresAt": 1})
+        if raw is None:
+            return False
+        expires_at = raw.get("expiresAt")
+        return not isinstance(expires_at, datetime) or expires_at > now
+
+
+def _user(raw: Mapping[str, Any]) -> PlatformUser:
+    role = raw.get("role")
+    return PlatformUser(
+        id=UserId(raw["_id"]),
+        name=str(raw.get("name") or raw.get("email") or raw["_id"]),
+        email=str(raw.get("email") or ""),
+        company_name=raw.get("companyName") or None,
+        # A role we do not know gets the least right that the platform has.
+        role=Role(role) if role in (Role.ADMIN, Role.SUPER_ADMIN) else Role.CLIENT,
+        is_deleted=bool(raw.get("isDeleted")),
+    )
+
+
+def _cost_payment(raw: Mapping[str, Any]) -> CostPayment:
+    return CostPayment(
+        id=CostPaymentId(raw["_id"]),
+        user_id=UserId(raw["userId"]),
+        amount=from_double(raw.get("amount", 0)),
+        type=str(raw.get("type", "")),
+        narration=raw.get("narration"),
+        created_at=raw.get("createdAt"),
+        is_deleted=bool(raw.get("isDeleted")),
+    )

@@ -1,0 +1,90 @@
+"""What this service sees of the platform's documents, and what those facts mean here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import TypeAlias
+
+from accounting.actor import Role
+from accounting.errors import Conflict, NotFound
+from accounting.ids import ObjectId
+from accounting.money import ZERO
+
+UserId: TypeAlias = ObjectId
+CostPaymentId: TypeAlias = ObjectId
+
+
+class CustomerNotFound(NotFound):
+    """No user with this id is a customer: role CLIENT and not deleted."""
+
+    def __init__(self, user_id: UserId) -> None:
+        super().__init__(f"There is no customer {user_id}.", customerId=str(user_id))
+
+
+class CostPaymentNotFound(NotFound):
+    """The wallet ledger has no such row."""
+
+    def __init__(self, cost_payment_id: CostPaymentId) -> None:
+        super().__init__(
+            f"There is no cost payment {cost_payment_id}.", costPaymentId=str(cost_payment_id)
+        )
+
+
+class CostPaymentUnusable(Conflict):
+    """The ledger row exists but cannot pay an invoice."""
+
+    def __init__(self, cost_payment_id: CostPaymentId, reason: str) -> None:
+        super().__init__(
+            f"Cost payment {cost_payment_id} {reason}; only a PAYMENT above zero that is not "
+            "deleted can pay an invoice.",
+            costPaymentId=str(cost_payment_id),
+        )
+
+
+class CostPaymentType(StrEnum):
+    """The kinds of rows in the platform's wallet ledger."""
+
+    PAYMENT = "PAYMENT"
+    ELECTRICITY_CHARGES = "ELECTRICITY_CHARGES"
+    ADJUSTMENT = "ADJUSTMENT"
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformUser:
+    """A user of the platform; the password is never read."""
+
+    id: UserId
+    name: str
+    email: str
+    company_name: str | None
+    role: Role
+    is_deleted: bool
+
+    @property
+    def is_customer(self) -> bool:
+        return self.role is Role.CLIENT and not self.is_deleted
+
+
+@dataclass(frozen=True, slots=True)
+class CostPayment:
+    """A row of the wallet ledger; `amount` in USD cents, signed, converted once at the border."""
+
+    id: CostPaymentId
+    user_id: UserId
+    amount: Decimal
+    type: str
+    narration: str | None
+    created_at: datetime | None
+    is_deleted: bool
+
+    def check_can_pay(self) -> None:
+        """Raises CostPaymentUnusable unless this row is money that can settle invoices."""
+        if self.is_deleted:
+            raise CostPaymentUnusable(self.id, "is deleted")
+        if self.type != CostPaymentType.PAYMENT:
+            raise CostPaymentUnusable(self.id, f"is of type {self.type}")
+        if self.amount <= ZERO:
+            raise CostPaymentUnusable(self.id, f"has the amount {self.amount}")

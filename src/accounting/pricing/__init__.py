@@ -1,0 +1,1 @@
+"""Prices per customer, in windows of days that never overlap."""

@@ -1,0 +1,1 @@
+"""Recurring invoices: the templates from which invoices are generated each month."""
