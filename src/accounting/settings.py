@@ -119,7 +119,7 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Read the environment. Raises Misconfigured naming every wrong variable."""
     try:
-        return Settings()  # type: ignore[call-arg]  # the values come from the environment
+        return Settings()
     except ValidationError as error:
         problems = [
             f"ACCOUNTING_{str(problem['loc'][0]).upper()}: {problem['msg']}"

@@ -1,0 +1,143 @@
+"""The application: routes, guards, error documents, OpenAPI, what lives as long as the process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+from litestar import Litestar, Request, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.middleware import DefineMiddleware
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.plugins.pydantic import PydanticPlugin
+from litestar.static_files import create_static_files_router
+from litestar.types import ASGIApp
+
+from accounting import __version__
+from accounting.api.auth import Authentication, UserDirectory, require_role
+from accounting.api.errors import exception_handlers
+from accounting.api.health import live, metrics, ready
+from accounting.api.invoices import InvoiceController
+from accounting.api.rate_limit import RedisClient, limit_rate, open_redis
+from accounting.api.request_id import RequestIds
+from accounting.api.schemas import BASE_PATH
+from accounting.bootstrap import Services, open_services
+from accounting.settings import Settings, load_settings
+from accounting.worker.queue import CeleryQueue
+
+logger = logging.getLogger(__name__)
+
+BODY_BYTES_MAX: Final = 1_048_576
+DOCS_PATH: Final = "/schema"
+DOCS_ASSETS_PATH: Final = "/schema-assets"
+
+
+def create_app(settings: Settings | None = None) -> ASGIApp:
+    """The ASGI application over the configured servers. Raises Misconfigured."""
+    configured = settings or load_settings()
+    configured.require_jwt_secret()
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        queue = CeleryQueue(configured)
+        redis = open_redis(configured.redis_url.get_secret_value())
+        try:
+            async with open_services(configured, enqueue=queue) as services:
+                app.state.update(
+                    {"services": services, "redis": redis, "users": UserDirectory(services)}
+                )
+                yield
+        finally:
+            await queue.close()
+            await redis.aclose()
+
+    return build_app(lifespan)
+
+
+def build_app(lifespan: Any) -> ASGIApp:
+    """The routes and rules; the lifespan puts `services`, `redis` and `users` into the state."""
+    api = Router(
+        BASE_PATH,
+        route_handlers=[InvoiceController],
+        middleware=[DefineMiddleware(Authentication)],
+        guards=[require_role, limit_rate],
+        before_request=require_json,
+        security=[{"BearerToken": []}],
+    )
+    app = Litestar(
+        route_handlers=[api, live, ready, metrics, _docs_assets()],
+        dependencies={
+            "services": Provide(_provide_services, sync_to_thread=False),
+            "redis": Provide(_provide_redis, sync_to_thread=False),
+        },
+        exception_handlers=exception_handlers(),
+        lifespan=[lifespan],
+        openapi_config=_openapi(),
+        plugins=[PydanticPlugin(prefer_alias=True)],
+        request_max_body_size=BODY_BYTES_MAX,
+        logging_config=None,
+    )
+    return RequestIds(app)
+
+
+async def require_json(request: Request[Any, Any, Any]) -> None:
+    """Raises 415 for a body that does not call itself JSON."""
+    content_type, _ = request.content_type
+    has_body = request.headers.get("content-length", "0") != "0"
+    if has_body and request.method != "GET" and content_type != "application/json":
+        raise HTTPException(status_code=415, detail="The body must be application/json.")
+
+
+def _provide_services(state: State) -> Services:
+    services: Services = state.services
+    return services
+
+
+def _provide_redis(state: State) -> RedisClient:
+    redis: RedisClient = state.redis
+    return redis
+
+
+def _docs_assets() -> Router:
+    # The page's scripts come from a wheel, so that it works without the internet.
+    folder = Path(str(files("litestar_offline_docs") / "static"))
+    return create_static_files_router(
+        DOCS_ASSETS_PATH, directories=[folder], include_in_schema=False
+    )
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Accounting",
+        version=__version__,
+        description=(
+            "Invoices, payments and audit trail of the hosting platform. Money is a string with "
+            "two decimals in USD; days are YYYY-MM-DD in the business time zone; instants are "
+            "ISO 8601 with Z. Errors are RFC 9457 problem documents."
+        ),
+        path=DOCS_PATH,
+        use_handler_docstrings=True,
+        components=Components(
+            security_schemes={
+                "BearerToken": SecurityScheme(
+                    type="http", scheme="bearer", bearer_format="JWT", description="Platform JWT"
+                )
+            }
+        ),
+        render_plugins=[
+            SwaggerRenderPlugin(
+                path="/",
+                js_url=f"{DOCS_ASSETS_PATH}/swagger-ui-bundle.js",
+                css_url=f"{DOCS_ASSETS_PATH}/swagger-ui.css",
+                standalone_preset_js_url=f"{DOCS_ASSETS_PATH}/swagger-ui-standalone-preset.js",
+            )
+        ],
+    )

@@ -1,0 +1,120 @@
+"""Who is asking: the token, then the user behind it as the platform knows him now."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import Any, Final, TypeAlias, cast
+from urllib.parse import urlsplit
+
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
+from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
+
+from accounting.actor import Actor
+from accounting.api.request_id import request_id_of
+from accounting.api.tokens import InvalidToken, read_token
+from accounting.bootstrap import Services
+from accounting.errors import Forbidden
+from accounting.ids import ObjectId
+from accounting.platform.rules import PlatformUser
+
+COOKIE_NAME: Final = "token"
+USER_CACHE_SECONDS: Final = 5.0
+USER_CACHE_USERS_MAX: Final = 10_000
+USER_AGENT_LENGTH_MAX: Final = 500
+# The guard's opt-in: a route that says nothing is for admins alone.
+CUSTOMERS_MAY: Final = "customers_may"
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# Before and after the user is known.
+Anyone: TypeAlias = ASGIConnection[Any, Any, Any, Any]
+Connection: TypeAlias = ASGIConnection[BaseRouteHandler, Actor, str, Any]
+
+
+class AdminsOnly(Forbidden):
+    """The route is for ADMIN and SUPER_ADMIN."""
+
+    def __init__(self) -> None:
+        super().__init__("Only an administrator may do this.")
+
+
+class OriginNotAllowed(Forbidden):
+    """A write by cookie came from a page that is not one of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A write that is authenticated by cookie needs an Origin from "
+            "ACCOUNTING_ALLOWED_ORIGINS; send the token in the Authorization header instead."
+        )
+
+
+class UserDirectory:
+    """The platform's users by id, remembered for at most USER_CACHE_SECONDS."""
+
+    def __init__(self, services: Services) -> None:
+        self._platform = services.platform
+        self._known: OrderedDict[ObjectId, tuple[float, PlatformUser | None]] = OrderedDict()
+
+    async def find(self, user_id: ObjectId) -> PlatformUser | None:
+        read_at, user = self._known.get(user_id, (float("-inf"), None))
+        if time.monotonic() - read_at > USER_CACHE_SECONDS:
+            user = await self._platform.find_user(user_id)
+            self._known[user_id] = (time.monotonic(), user)
+            self._known.move_to_end(user_id)
+            if len(self._known) > USER_CACHE_USERS_MAX:
+                self._known.popitem(last=False)
+        return user
+
+
+class Authentication(AbstractAuthenticationMiddleware):
+    """Turns the bearer token or the cookie into an Actor; raises InvalidToken for all else."""
+
+    async def authenticate_request(self, connection: Anyone) -> AuthenticationResult:
+        services = cast(Services, connection.app.state.services)
+        directory = cast(UserDirectory, connection.app.state.users)
+        token, is_cookie = _token_of(connection)
+        user_id = read_token(token, services.settings.require_jwt_secret())
+        if await services.platform.is_token_revoked(token, services.db.clock()):
+            raise InvalidToken("The token was revoked; sign in again.")
+        user = await directory.find(user_id)
+        if user is None or user.is_deleted:
+            raise InvalidToken("The user of this token no longer exists.")
+        if is_cookie and connection.scope.get("method") not in _SAFE_METHODS:
+            _check_origin(connection, services.settings.allowed_origins)
+        return AuthenticationResult(user=_actor(connection, user), auth=token)
+
+
+def require_role(connection: Connection, handler: BaseRouteHandler) -> None:
+    """The one guard: admins may do everything, customers only what a route opens to them."""
+    if not (connection.user.is_admin or handler.opt.get(CUSTOMERS_MAY)):
+        raise AdminsOnly
+
+
+def _token_of(connection: Anyone) -> tuple[str, bool]:
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip(), False
+    if scheme:
+        raise InvalidToken("The Authorization header must be: Bearer, a space, the token.")
+    if cookie := connection.cookies.get(COOKIE_NAME):
+        return cookie, True
+    raise InvalidToken("No token was sent; sign in first.")
+
+
+def _check_origin(connection: Anyone, allowed: tuple[str, ...]) -> None:
+    origin = connection.headers.get("origin", "")
+    parts = urlsplit(origin)
+    if not parts.scheme or origin.rstrip("/") not in {item.rstrip("/") for item in allowed}:
+        raise OriginNotAllowed
+
+
+def _actor(connection: Anyone, user: PlatformUser) -> Actor:
+    user_agent = connection.headers.get("user-agent")
+    return Actor(
+        user_id=user.id,
+        role=user.role,
+        ip_address=connection.client.host if connection.client else None,
+        user_agent=user_agent[:USER_AGENT_LENGTH_MAX] if user_agent else None,
+        request_id=request_id_of(connection.scope),
+    )

@@ -1,0 +1,95 @@
+"""`/health/live`, `/health/ready` and `/metrics` for the operators' probes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Final
+
+from litestar import Response, get
+from litestar.enums import MediaType
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.exceptions import RedisError
+
+from accounting.api.rate_limit import RedisClient
+from accounting.api.schemas import BASE_PATH, BodyOut
+from accounting.bootstrap import Services, collection_specs
+from accounting.db.client import DriverError, is_primary_reachable
+from accounting.db.setup import is_set_up
+
+PROBE_TIMEOUT_SECONDS: Final = 3.0
+
+
+class LiveView(BodyOut):
+    """The process answers."""
+
+    status: str
+
+
+class ReadyView(BodyOut):
+    """What the service needs, each part `true` when it is there."""
+
+    status: str
+    mongo_primary: bool
+    redis: bool
+    indexes: bool
+
+
+@get(["/health/live", f"{BASE_PATH}/health/live"], summary="Is the process alive?", tags=["Health"])
+async def live() -> LiveView:
+    """Answers as long as the process runs; looks at nothing else."""
+    return LiveView(status="ok")
+
+
+@get(
+    ["/health/ready", f"{BASE_PATH}/health/ready"],
+    summary="Can the service do its work?",
+    tags=["Health"],
+)
+async def ready(services: Services, redis: RedisClient) -> Response[ReadyView]:
+    """200 with a MongoDB primary, Redis and all indexes in place, else 503 saying what lacks."""
+    primary, has_redis, indexes = await asyncio.gather(
+        _in_time(is_primary_reachable(services.db.mongo)),
+        _in_time(_answers(redis)),
+        _in_time(_has_indexes(services)),
+    )
+    is_ready = primary and has_redis and indexes
+    view = ReadyView(
+        status="ready" if is_ready else "not ready",
+        mongo_primary=primary,
+        redis=has_redis,
+        indexes=indexes,
+    )
+    return Response(view, status_code=200 if is_ready else 503)
+
+
+@get(
+    ["/metrics", f"{BASE_PATH}/metrics"],
+    summary="Prometheus metrics",
+    tags=["Health"],
+    media_type=MediaType.TEXT,
+)
+async def metrics() -> Response[bytes]:
+    """Counters of this process in Prometheus' text format."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _answers(redis: RedisClient) -> bool:
+    try:
+        return bool(await redis.ping())
+    except (RedisError, OSError):
+        return False
+
+
+async def _has_indexes(services: Services) -> bool:
+    try:
+        return await is_set_up(services.db.mongo, collection_specs())
+    except DriverError:
+        return False
+
+
+async def _in_time(probe: Awaitable[bool]) -> bool:
+    try:
+        return await asyncio.wait_for(probe, PROBE_TIMEOUT_SECONDS)
+    except TimeoutError:
+        return False

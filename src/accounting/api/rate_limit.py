@@ -1,0 +1,56 @@
+"""Requests per user and time window, counted in Redis, so that all processes count together."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final, TypeAlias, cast
+
+from litestar.connection import ASGIConnection
+from litestar.exceptions import TooManyRequestsException
+from litestar.handlers.base import BaseRouteHandler
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from accounting.bootstrap import Services
+
+logger = logging.getLogger(__name__)
+
+RedisClient: TypeAlias = Redis
+
+REDIS_TIMEOUT_SECONDS: Final = 1.0
+
+
+def open_redis(url: str) -> RedisClient:
+    """The Redis client of the API; it connects on first use and never waits long."""
+    return Redis.from_url(
+        url,
+        socket_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+    )
+
+
+async def limit_rate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """A guard: counts this request for its user, and raises 429 with Retry-After over the limit.
+
+    Without Redis nobody is turned away: the limit protects the service, it is no access rule.
+    """
+    services = cast(Services, connection.app.state.services)
+    redis = cast(RedisClient, connection.app.state.redis)
+    requests_max, window_seconds = services.settings.rate
+    now = int(services.db.clock().timestamp())
+    window = now // window_seconds
+    key = f"accounting:rate:{connection.user.user_id}:{window}"
+    try:
+        async with redis.pipeline(transaction=True) as pipeline:
+            pipeline.incr(key)
+            pipeline.expire(key, window_seconds + 1)
+            count, _ = await pipeline.execute()
+    except (RedisError, OSError) as error:
+        logger.warning("rate limit not counted, Redis is away: %s", error)
+        return
+    if count > requests_max:
+        retry_after = (window + 1) * window_seconds - now
+        raise TooManyRequestsException(
+            f"More than {services.settings.rate_limit} requests; try again in {retry_after} s.",
+            headers={"Retry-After": str(retry_after)},
+        )

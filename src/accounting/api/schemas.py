@@ -1,0 +1,161 @@
+"""The building blocks of bodies: camelCase, unknown fields refused, money as strings."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum, StrEnum
+from typing import Annotated, Any, Final, TypeAlias
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from accounting.audit.rules import instant_to_json
+from accounting.errors import Invalid
+from accounting.ids import ObjectId
+from accounting.money import AMOUNT_MAX, CENT, UNIT_PRICE_MAX
+
+BASE_PATH: Final = "/api/accounting"
+# Wide enough for every invoice, narrow enough that adding days or a time zone cannot overflow.
+DAY_MIN: Final = date(2000, 1, 1)
+DAY_MAX: Final = date(2999, 12, 31)
+
+
+class BodyIn(BaseModel):
+    """A request body."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=False, extra="forbid", frozen=True
+    )
+
+
+class BodyOut(BaseModel):
+    """A response body; built from documents by attribute."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, from_attributes=True, frozen=True
+    )
+
+
+def parse_id(field: str, text: str) -> ObjectId:
+    """An id from 24 hex digits. Raises Invalid naming the field."""
+    if not ObjectId.is_valid(text):
+        raise Invalid(f"{field} {text!r} is not an id.", errors=[(field, "must be 24 hex digits")])
+    return ObjectId(text)
+
+
+def to_instant(value: datetime | None, zone: ZoneInfo) -> datetime | None:
+    """An instant in UTC; one without an offset, or a bare date, is meant in the business zone."""
+    if value is None:
+        return None
+    return (value if value.tzinfo else value.replace(tzinfo=zone)).astimezone(UTC)
+
+
+def check_day(field: str, day: date | None) -> date | None:
+    """A day of a query that is in range. Raises Invalid naming the field."""
+    if day is not None and not DAY_MIN <= day <= DAY_MAX:
+        rule = f"must be between {DAY_MIN} and {DAY_MAX}"
+        raise Invalid(f"{field} {rule}.", errors=[(field, rule)])
+    return day
+
+
+def check_amount(field: str, amount: Decimal | None) -> Decimal | None:
+    """An amount of a query that money can have. Raises Invalid naming the field."""
+    if amount is not None and not (amount.is_finite() and abs(amount) <= AMOUNT_MAX):
+        rule = f"must be an amount of at most {AMOUNT_MAX}"
+        raise Invalid(f"{field} {rule}.", errors=[(field, rule)])
+    return amount
+
+
+def _only_text(value: object) -> object:
+    # Pydantic would take numbers for seconds since 1970.
+    if not isinstance(value, str):
+        raise ValueError("must be a string")
+    return value
+
+
+def _in_years(value: date) -> date:
+    if not DAY_MIN.year <= value.year <= DAY_MAX.year:
+        raise ValueError(f"must be between {DAY_MIN} and {DAY_MAX}")
+    return value
+
+
+def _money_text(value: object) -> object:
+    return f"{value:.2f}" if isinstance(value, Decimal) else value
+
+
+def _day_text(value: object) -> object:
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _instant_text(value: object) -> object:
+    return instant_to_json(value) if isinstance(value, datetime) else value
+
+
+def _id_text(value: object) -> object:
+    return str(value) if isinstance(value, ObjectId) else value
+
+
+def _enum_text(value: object) -> object:
+    return value.value if isinstance(value, Enum) else value
+
+
+# What comes in.
+IdIn: TypeAlias = Annotated[
+    str, Field(pattern=r"^[0-9a-fA-F]{24}$", examples=["66f0c0ffee00000000000101"])
+]
+UnitPriceIn: TypeAlias = Annotated[
+    Decimal, Field(ge=CENT, le=UNIT_PRICE_MAX, max_digits=10, decimal_places=2)
+]
+AmountIn: TypeAlias = Annotated[
+    Decimal, Field(ge=CENT, le=AMOUNT_MAX, max_digits=12, decimal_places=2)
+]
+DayIn: TypeAlias = Annotated[date, BeforeValidator(_only_text), AfterValidator(_in_years)]
+InstantIn: TypeAlias = Annotated[datetime, BeforeValidator(_only_text), AfterValidator(_in_years)]
+PeriodIn: TypeAlias = Annotated[
+    str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$", examples=["2026-11"])
+]
+
+# What goes out: text, made from the stored value.
+IdOut: TypeAlias = Annotated[
+    str,
+    BeforeValidator(_id_text),
+    Field(pattern=r"^[0-9a-f]{24}$", examples=["66f0c0ffee00000000000101"]),
+]
+MoneyOut: TypeAlias = Annotated[
+    str,
+    BeforeValidator(_money_text),
+    Field(pattern=r"^-?[0-9]+\.[0-9]{2}$", examples=["1250.00"]),
+]
+DayOut: TypeAlias = Annotated[
+    str, BeforeValidator(_day_text), Field(json_schema_extra={"format": "date"})
+]
+InstantOut: TypeAlias = Annotated[
+    str, BeforeValidator(_instant_text), Field(json_schema_extra={"format": "date-time"})
+]
+EnumOut: TypeAlias = Annotated[str, BeforeValidator(_enum_text)]
+
+
+class SortDirection(StrEnum):
+    """The order of a list."""
+
+    ASCENDING = "asc"
+    DESCENDING = "desc"
+
+
+class Pagination(BodyOut):
+    """Where a page stands in its list."""
+
+    page: int
+    limit: int
+    total: int
+    pages: int
+
+
+def pagination(page: int, limit: int, total: int) -> Pagination:
+    """The numbers of a page; an empty list has no pages."""
+    return Pagination(page=page, limit=limit, total=total, pages=-(-total // limit))
+
+
+JsonObject: TypeAlias = dict[str, Any]

@@ -1,0 +1,112 @@
+"""How the parts are put together: documents, connection, terms; used by the edges only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from beanie import init_beanie
+
+from accounting.audit.documents import AuditLog
+from accounting.clock import Clock, utc_now
+from accounting.db.client import MongoDatabase, check_server, open_client, open_database
+from accounting.db.database import Database, Enqueue, drop_jobs
+from accounting.db.document import BaseDocument
+from accounting.db.schema import CollectionSpec, collection_spec
+from accounting.errors import Misconfigured
+from accounting.invoices.documents import AccountingCounter, Invoice
+from accounting.invoices.rules import BillingTerms
+from accounting.notifications.documents import InvoiceNotification
+from accounting.notifications.message import UndeliverableAddress, parse_mailbox
+from accounting.payments.documents import InvoicePayment, PaymentAllocation
+from accounting.platform.reader import MongoPlatform, Platform
+from accounting.pricing.documents import CustomerPricingConfig
+from accounting.recurring.documents import RecurringInvoice
+from accounting.settings import Settings
+
+# Every collection that is ours: the seed's six, then the auxiliary ones.
+DOCUMENTS: Final[Sequence[type[BaseDocument]]] = (
+    Invoice,
+    RecurringInvoice,
+    CustomerPricingConfig,
+    InvoicePayment,
+    AuditLog,
+    InvoiceNotification,
+    AccountingCounter,
+    PaymentAllocation,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What an edge needs to run use cases."""
+
+    db: Database
+    platform: Platform
+    terms: BillingTerms
+    settings: Settings
+
+
+def collection_specs() -> list[CollectionSpec]:
+    """What our collections must look like on the server."""
+    return [collection_spec(document) for document in DOCUMENTS]
+
+
+def billing_terms(settings: Settings) -> BillingTerms:
+    """The operator's billing choices out of the settings."""
+    return BillingTerms(
+        zone=settings.zone,
+        due_days=settings.due_days,
+        serial_width=settings.serial_width,
+        active_miner_statuses=settings.active_miner_statuses,
+        mail_cc=settings.mail_cc,
+    )
+
+
+def check_mail_addresses(settings: Settings) -> None:
+    """Raises Misconfigured for a sender or copy address that no mail server would take."""
+    addresses = [("ACCOUNTING_MAIL_FROM", settings.mail_from)]
+    addresses += [("ACCOUNTING_MAIL_CC", address) for address in settings.mail_cc]
+    for variable, address in addresses:
+        try:
+            parse_mailbox(address)
+        except UndeliverableAddress as error:
+            raise Misconfigured(f"{variable}: {error.sentence}") from None
+
+
+async def bind_documents(mongo: MongoDatabase) -> None:
+    """Tell the document classes their database. Indexes are the setup command's business."""
+    await init_beanie(database=mongo, document_models=list(DOCUMENTS), skip_indexes=True)
+
+
+@asynccontextmanager
+async def open_mongo(settings: Settings) -> AsyncIterator[MongoDatabase]:
+    """The configured database, checked and closed again.
+
+    Raises Unavailable, NotAReplicaSet, ServerTooOld or Misconfigured.
+    """
+    client = open_client(settings.mongodb_uri.get_secret_value())
+    try:
+        mongo = open_database(client, settings.database_name)
+        await check_server(mongo)
+        yield mongo
+    finally:
+        client.close()
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings, *, clock: Clock = utc_now, enqueue: Enqueue = drop_jobs
+) -> AsyncIterator[Services]:
+    """Connect and bind everything. Raises what `open_mongo` raises."""
+    check_mail_addresses(settings)
+    async with open_mongo(settings) as mongo:
+        await bind_documents(mongo)
+        yield Services(
+            db=Database(mongo, clock=clock, enqueue=enqueue),
+            platform=MongoPlatform(mongo),
+            terms=billing_terms(settings),
+            settings=settings,
+        )

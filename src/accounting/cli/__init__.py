@@ -1,0 +1,1 @@
+"""The `accounting` command: what operators and cron call."""

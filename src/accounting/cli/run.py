@@ -1,0 +1,93 @@
+"""`accounting serve | worker | beat | dev`: the long-running processes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from accounting.settings import Settings, load_settings
+
+
+@click.command()
+@click.option("--host", help="Address to listen on; ACCOUNTING_HOST otherwise.")
+@click.option("--port", type=int, help="Port to listen on; ACCOUNTING_PORT otherwise.")
+def serve(host: str | None, port: int | None) -> None:
+    """Serve the HTTP API."""
+    import asyncio
+
+    import uvicorn
+
+    from accounting.api.app import create_app
+    from accounting.bootstrap import open_services
+
+    settings = _configured()
+    settings.require_jwt_secret()
+
+    async def try_start() -> None:
+        async with open_services(settings):
+            pass
+
+    # A wrong server is one sentence here, not a traceback from inside the HTTP server.
+    asyncio.run(try_start())
+    uvicorn.run(
+        create_app(settings),
+        host=host or settings.host,
+        port=settings.port if port is None else port,
+        log_level=settings.log_level.lower(),
+        access_log=False,
+        server_header=False,
+        log_config=None,
+    )
+
+
+@click.command()
+@click.option("--concurrency", type=click.IntRange(min=1), default=2, show_default=True)
+def worker(concurrency: int) -> None:
+    """Run the jobs that the API and the schedule queue."""
+    settings = _configured()
+    _celery_app(settings).worker_main(
+        ["worker", f"--concurrency={concurrency}", f"--loglevel={settings.log_level}"]
+    )
+
+
+@click.command()
+def beat() -> None:
+    """Queue the scheduled jobs; run exactly one of these."""
+    from celery.apps.beat import Beat
+
+    settings = _configured()
+    # The schedule is fixed in code, so nothing is worth keeping in a file that could break.
+    Beat(
+        app=_celery_app(settings),
+        scheduler="celery.beat:Scheduler",
+        loglevel=settings.log_level,
+    ).run()
+
+
+@click.command()
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the data here; left out, it is gone at the end.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=int, help="Port of the API; a free one otherwise.")
+def dev(data_dir: Path | None, host: str, port: int | None) -> None:
+    """Start everything for development: MongoDB, Redis, mail catcher, API, worker, beat."""
+    from accounting.dev.stack import run_stack
+
+    raise click.exceptions.Exit(run_stack(data_dir=data_dir, host=host, port=port))
+
+
+def _configured() -> Settings:
+    settings = load_settings()
+    logging.getLogger().setLevel(settings.log_level)
+    return settings
+
+
+def _celery_app(settings: Settings):  # type: ignore[no-untyped-def]  # Celery has no types
+    from accounting.worker.app import make_celery
+
+    return make_celery(settings)

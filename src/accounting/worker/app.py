@@ -1,0 +1,96 @@
+"""The Celery application: broker, schedule, and one event loop per worker process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, Final, TypeVar
+
+from celery import Celery
+from celery.signals import worker_process_init, worker_process_shutdown
+
+from accounting.bootstrap import Services, open_services
+from accounting.errors import Misconfigured
+from accounting.notifications.mailer import Mailer, SmtpMailer
+from accounting.settings import Settings, load_settings
+
+T = TypeVar("T")
+
+BROKER_TIMEOUT_SECONDS: Final = 2.0
+SWEEP_EVERY_SECONDS: Final = 60.0
+TASK_TIME_LIMIT_SECONDS: Final = 300
+
+
+def make_celery(settings: Settings) -> Celery:
+    """The application as the API uses it for sending, and the worker and beat for running."""
+    celery = Celery("accounting", broker=settings.redis_url.get_secret_value())
+    celery.conf.update(
+        include=["accounting.worker.tasks"],
+        task_default_queue="accounting",
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_ignore_result=True,
+        task_time_limit=TASK_TIME_LIMIT_SECONDS,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "socket_timeout": BROKER_TIMEOUT_SECONDS,
+            "socket_connect_timeout": BROKER_TIMEOUT_SECONDS,
+        },
+        timezone=settings.timezone,
+        beat_schedule={
+            "notifications.sweep": {
+                "task": "notifications.sweep",
+                "schedule": SWEEP_EVERY_SECONDS,
+                # Sweeps pile up while no worker runs; an old one has nothing to add.
+                "options": {"expires": SWEEP_EVERY_SECONDS},
+            }
+        },
+    )
+    return celery
+
+
+class WorkerProcess:
+    """What one worker process owns: its event loop, made after the fork, and its connections.
+
+    Motor ties a client to the loop in which it first ran, so a loop per task would break it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._loop = asyncio.new_event_loop()
+        self._stack = AsyncExitStack()
+        self.services: Services = self.run(self._stack.enter_async_context(open_services(settings)))
+        self.mailer: Mailer = SmtpMailer(settings.smtp_url.get_secret_value())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end on this process's loop."""
+        return self._loop.run_until_complete(work)
+
+    def close(self) -> None:
+        self.run(self._stack.aclose())
+        self._loop.close()
+
+
+_process: WorkerProcess | None = None
+
+
+def worker_process() -> WorkerProcess:
+    """This process's loop and connections. Raises Misconfigured outside a worker."""
+    if _process is None:
+        raise Misconfigured("Tasks run inside `accounting worker` only.")
+    return _process
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _open_process(**_: object) -> None:
+    global _process  # noqa: PLW0603  # one per process, made by Celery's signal
+    _process = WorkerProcess(load_settings())
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _close_process(**_: object) -> None:
+    if _process is not None:
+        _process.close()
