@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Decimal
+from math import isfinite
 from typing import Final
 
 from accounting.errors import Invalid
@@ -32,10 +33,9 @@ def from_double(amount: float) -> Decimal:
     `Decimal(0.1 + 0.2)` would carry binary noise into the books; `repr` gives the digits that a
     person typed. Raises Invalid for a double that is no number.
     """
-    try:
-        return cents(Decimal(repr(amount)))
-    except InvalidOperation:
-        raise Invalid(f"The ledger holds {amount!r}, which is not an amount of money.") from None
+    if not isfinite(amount):
+        raise Invalid(f"The ledger holds {amount!r}, which is not an amount of money.")
+    return cents(Decimal(repr(amount)))
 
 
 def line_total(quantity: int, unit_price: Decimal, *, field: str = "totalAmount") -> Decimal:

@@ -8,13 +8,18 @@ from typing import Annotated, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from accounting.errors import Misconfigured
 
 JWT_SECRET_BYTES_MIN: Final = 32
 _RATE_LIMIT = re.compile(r"^([1-9][0-9]{0,8})/(second|minute|hour)$")
+_SCHEMES: Final = {
+    "mongodb_uri": ("mongodb", "mongodb+srv"),
+    "redis_url": ("redis", "rediss"),
+    "smtp_url": ("smtp", "smtps"),
+}
 _SECONDS_OF: Final = {"second": 1, "minute": 60, "hour": 3600}
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
@@ -82,10 +87,10 @@ class Settings(BaseSettings):
 
     @field_validator("mongodb_uri", "redis_url", "smtp_url")
     @classmethod
-    def _known_scheme(cls, value: SecretStr) -> SecretStr:
-        schemes = ("mongodb", "mongodb+srv", "redis", "rediss", "smtp", "smtps")
+    def _known_scheme(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        schemes = _SCHEMES[str(info.field_name)]
         if urlsplit(value.get_secret_value()).scheme not in schemes:
-            raise ValueError("must be an address such as mongodb://, redis:// or smtp://")
+            raise ValueError(f"must be an address that starts with {schemes[0]}://")
         return value
 
     @cached_property

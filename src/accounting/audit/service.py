@@ -32,7 +32,7 @@ async def record(
     """
     entity_type, entity_id = entity
     last = await _last_entry(entity_type, entity_id, tx.session)
-    entry = AuditLog.model_construct(
+    entry: AuditLog = AuditLog.model_construct(
         id=new_id(),
         action=action,
         entity_type=entity_type.value,

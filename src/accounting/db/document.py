@@ -9,7 +9,8 @@ from beanie import Document
 from beanie.odm.utils.encoder import Encoder
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
+from pymongo import ASCENDING, DESCENDING, ReturnDocument
+from pymongo import IndexModel as IndexModel  # for the documents' settings
 
 from accounting.db.database import Transaction
 from accounting.db.fields import Instant, Version

@@ -1,0 +1,106 @@
+"""Stand-ins for what lies outside: each stores what it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from email.message import EmailMessage
+from typing import Any, ClassVar
+
+from accounting.actor import Actor
+from accounting.clock import Clock, utc_now
+from accounting.db.database import Database, Enqueue, Job, Transaction, drop_jobs
+from accounting.platform.rules import CostPayment, CostPaymentId, PlatformUser, UserId
+
+
+class SettableClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **duration: float) -> None:
+        self.now += timedelta(**duration)
+
+
+class JobList:
+    """A queue that keeps what was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Job] = []
+
+    async def __call__(self, jobs: list[Job]) -> None:
+        self.sent.extend(jobs)
+
+
+class TestDatabase(Database):
+    """The real thing, under a name that says what the fixture gives."""
+
+    __test__: ClassVar[bool] = False
+
+
+class MemoryDatabase(TestDatabase):
+    """Runs use cases without sessions: mongomock has none, so nothing is rolled back here."""
+
+    def __init__(
+        self, mongo: Any, *, clock: Clock = utc_now, enqueue: Enqueue = drop_jobs
+    ) -> None:
+        super().__init__(mongo, clock=clock, enqueue=enqueue)
+
+    async def run(  # type: ignore[override]
+        self, actor: Actor, use_case: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
+    ) -> Any:
+        tx = Transaction(None, actor, self.clock())
+        result = await use_case(tx, *args, **kwargs)
+        if tx.jobs:
+            await self.enqueue(tx.jobs)
+        return result
+
+
+class FakePlatform:
+    """The host's users, ledger and miners as dictionaries."""
+
+    def __init__(self) -> None:
+        self.users: dict[UserId, PlatformUser] = {}
+        self.cost_payments: dict[CostPaymentId, CostPayment] = {}
+        self.miner_statuses: dict[UserId, list[str]] = {}
+        self.revoked_tokens: set[str] = set()
+
+    def add_user(self, user: PlatformUser) -> PlatformUser:
+        self.users[user.id] = user
+        return user
+
+    def add_cost_payment(self, cost_payment: CostPayment) -> CostPayment:
+        self.cost_payments[cost_payment.id] = cost_payment
+        return cost_payment
+
+    async def find_user(self, user_id: UserId) -> PlatformUser | None:
+        return self.users.get(user_id)
+
+    async def find_users(self, user_ids: Iterable[UserId]) -> dict[UserId, PlatformUser]:
+        return {user_id: self.users[user_id] for user_id in set(user_ids) & self.users.keys()}
+
+    async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None:
+        return self.cost_payments.get(cost_payment_id)
+
+    async def count_active_miners(self, user_id: UserId, statuses: Sequence[str]) -> int:
+        return sum(status in statuses for status in self.miner_statuses.get(user_id, ()))
+
+    async def is_token_revoked(self, token: str, now: datetime) -> bool:
+        return token in self.revoked_tokens
+
+
+class FakeMailer:
+    """Keeps what it was asked to send, or fails as told."""
+
+    def __init__(self) -> None:
+        self.sent: list[EmailMessage] = []
+        self.failure: Exception | None = None
+
+    async def send(self, message: EmailMessage) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.sent.append(message)

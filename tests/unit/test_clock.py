@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from accounting.clock import business_day, clock_at, start_of_day, utc_now
+
+
+@pytest.mark.parametrize(
+    ("zone", "instant", "day"),
+    [
+        ("UTC", datetime(2026, 1, 12, 23, 59, 59, 999000, UTC), date(2026, 1, 12)),
+        ("UTC", datetime(2026, 1, 13, tzinfo=UTC), date(2026, 1, 13)),
+        ("Pacific/Kiritimati", datetime(2026, 1, 12, 10, 0, tzinfo=UTC), date(2026, 1, 13)),
+        ("Pacific/Kiritimati", datetime(2026, 1, 12, 9, 59, tzinfo=UTC), date(2026, 1, 12)),
+        ("Etc/GMT+12", datetime(2026, 1, 13, 11, 59, tzinfo=UTC), date(2026, 1, 12)),
+        ("Etc/GMT+12", datetime(2026, 1, 13, 12, 0, tzinfo=UTC), date(2026, 1, 13)),
+    ],
+)
+def test_the_day_changes_at_midnight_of_the_zone(zone: str, instant: datetime, day: date) -> None:
+    assert business_day(instant, ZoneInfo(zone)) == day
+
+
+def test_start_of_day_is_midnight_of_the_zone_in_utc() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+
+    assert start_of_day(date(2026, 1, 12), berlin) == datetime(2026, 1, 11, 23, tzinfo=UTC)
+    assert start_of_day(date(2026, 7, 12), berlin) == datetime(2026, 7, 11, 22, tzinfo=UTC)
+
+
+def test_now_has_whole_milliseconds() -> None:
+    assert utc_now().microsecond % 1000 == 0
+    assert utc_now().tzinfo is UTC
+
+
+def test_an_as_of_clock_runs_on_from_the_other_day() -> None:
+    moments = iter([datetime(2026, 1, 12, 9, 30, tzinfo=UTC), datetime(2026, 1, 12, 9, 31, tzinfo=UTC)])
+
+    as_of = clock_at(date(2025, 12, 24), ZoneInfo("UTC"), clock=lambda: next(moments))
+
+    assert as_of() == datetime(2025, 12, 24, 9, 30, tzinfo=UTC) + timedelta(minutes=1)
