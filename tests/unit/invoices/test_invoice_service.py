@@ -14,7 +14,6 @@ from accounting.audit.service import history
 from accounting.clock import as_stored_day
 from accounting.ids import ObjectId, new_id
 from accounting.invoices.documents import Invoice, get_invoice
-from accounting.invoices.listing import InvoiceFilter, InvoiceSort, list_invoices
 from accounting.invoices.rules import (
     BillingTerms,
     CostPaymentOfAnotherCustomer,
@@ -343,42 +342,6 @@ async def test_the_trail_tells_the_whole_story_as_a_chain(
     assert "totalAmount" not in issued.changes["after"]
     assert (issued.user_id, issued.ip_address) == (ADMIN.user_id, "192.0.2.7")
     assert (issued.user_agent, issued.request_id) == ("tests", "request-1")
-
-
-async def test_filters_narrow_and_pages_follow_each_other(
-    db: TestDatabase, platform: FakePlatform, clock: SettableClock
-) -> None:
-    ada, bob = a_customer(), a_customer(name="Bob")
-    for days in range(5):
-        clock.now = NOW + timedelta(days=days)
-        await a_draft(db, platform, ada, total_miners=days + 1)
-    await an_issued_invoice(db, platform, bob, due_date=TODAY)
-
-    async def numbers(page: int = 1, limit: int = 10, **facts: object) -> tuple[list[str], int]:
-        invoices, total = await list_invoices(
-            InvoiceFilter(**facts),  # type: ignore[arg-type]
-            TERMS.zone,
-            sort_by=InvoiceSort.TOTAL_AMOUNT,
-            descending=False,
-            page=page,
-            limit=limit,
-        )
-        return [invoice.invoice_number for invoice in invoices], total
-
-    assert await numbers(customer_id=ada.id, limit=2) == (["2026011201", "2026011301"], 5)
-    assert await numbers(customer_id=ada.id, limit=2, page=3) == (["2026011601"], 5)
-    assert await numbers(statuses=[InvoiceStatus.ISSUED]) == (["2026011602"], 1)
-    assert await numbers(overdue_on=TODAY + timedelta(days=1)) == (["2026011602"], 1)
-    assert await numbers(overdue_on=TODAY) == ([], 0)
-    assert await numbers(amount_min=Decimal("400.00"), amount_max=Decimal("400.00")) == (
-        ["2026011501"],
-        1,
-    )
-    issued_day = TODAY + timedelta(days=4)
-    assert (await numbers(issued_from=issued_day, issued_to=issued_day))[1] == 1
-    assert (await numbers(issued_from=issued_day + timedelta(days=1)))[1] == 0
-    assert (await numbers(due_from=TODAY, due_to=TODAY))[1] == 1
-    assert (await numbers(hides_drafts=True))[1] == 1
 
 
 def test_a_day_is_kept_as_midnight_utc() -> None:
