@@ -45,9 +45,7 @@ class TestDatabase(Database):
 class MemoryDatabase(TestDatabase):
     """Runs use cases without sessions: mongomock has none, so nothing is rolled back here."""
 
-    def __init__(
-        self, mongo: Any, *, clock: Clock = utc_now, enqueue: Enqueue = drop_jobs
-    ) -> None:
+    def __init__(self, mongo: Any, *, clock: Clock = utc_now, enqueue: Enqueue = drop_jobs) -> None:
         super().__init__(mongo, clock=clock, enqueue=enqueue)
 
     async def run(  # type: ignore[override]

@@ -36,7 +36,9 @@ def test_now_has_whole_milliseconds() -> None:
 
 
 def test_an_as_of_clock_runs_on_from_the_other_day() -> None:
-    moments = iter([datetime(2026, 1, 12, 9, 30, tzinfo=UTC), datetime(2026, 1, 12, 9, 31, tzinfo=UTC)])
+    moments = iter(
+        [datetime(2026, 1, 12, 9, 30, tzinfo=UTC), datetime(2026, 1, 12, 9, 31, tzinfo=UTC)]
+    )
 
     as_of = clock_at(date(2025, 12, 24), ZoneInfo("UTC"), clock=lambda: next(moments))
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from litestar import Litestar, Request, Router
 from litestar.datastructures import State
@@ -35,6 +35,8 @@ from accounting.worker.queue import CeleryQueue
 
 logger = logging.getLogger(__name__)
 
+Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]
+
 BODY_BYTES_MAX: Final = 1_048_576
 DOCS_PATH: Final = "/schema"
 DOCS_ASSETS_PATH: Final = "/schema-assets"
@@ -52,7 +54,11 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         try:
             async with open_services(configured, enqueue=queue) as services:
                 app.state.update(
-                    {"services": services, "redis": redis, "users": UserDirectory(services)}
+                    {
+                        "services": services,
+                        "redis": redis,
+                        "users": UserDirectory(services.platform),
+                    }
                 )
                 yield
         finally:
@@ -62,7 +68,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     return build_app(lifespan)
 
 
-def build_app(lifespan: Any) -> ASGIApp:
+def build_app(lifespan: Lifespan | None) -> ASGIApp:
     """The routes and rules; the lifespan puts `services`, `redis` and `users` into the state."""
     api = Router(
         BASE_PATH,
@@ -79,7 +85,7 @@ def build_app(lifespan: Any) -> ASGIApp:
             "redis": Provide(_provide_redis, sync_to_thread=False),
         },
         exception_handlers=exception_handlers(),
-        lifespan=[lifespan],
+        lifespan=[lifespan] if lifespan else [],
         openapi_config=_openapi(),
         plugins=[PydanticPlugin(prefer_alias=True)],
         request_max_body_size=BODY_BYTES_MAX,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from accounting.api.tokens import InvalidToken, read_token
 from accounting.bootstrap import Services
 from accounting.errors import Forbidden
 from accounting.ids import ObjectId
+from accounting.platform.reader import Platform
 from accounting.platform.rules import PlatformUser
 
 COOKIE_NAME: Final = "token"
@@ -52,15 +54,18 @@ class OriginNotAllowed(Forbidden):
 class UserDirectory:
     """The platform's users by id, remembered for at most USER_CACHE_SECONDS."""
 
-    def __init__(self, services: Services) -> None:
-        self._platform = services.platform
+    def __init__(
+        self, platform: Platform, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._platform = platform
+        self._monotonic = monotonic
         self._known: OrderedDict[ObjectId, tuple[float, PlatformUser | None]] = OrderedDict()
 
     async def find(self, user_id: ObjectId) -> PlatformUser | None:
         read_at, user = self._known.get(user_id, (float("-inf"), None))
-        if time.monotonic() - read_at > USER_CACHE_SECONDS:
+        if self._monotonic() - read_at > USER_CACHE_SECONDS:
             user = await self._platform.find_user(user_id)
-            self._known[user_id] = (time.monotonic(), user)
+            self._known[user_id] = (self._monotonic(), user)
             self._known.move_to_end(user_id)
             if len(self._known) > USER_CACHE_USERS_MAX:
                 self._known.popitem(last=False)

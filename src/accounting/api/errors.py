@@ -53,6 +53,7 @@ def exception_handlers() -> ExceptionHandlersMap:
         ValidationException: _invalid_request,
         HTTPException: _http_exception,
         ConnectionLost: _database_away,
+        RecursionError: _nested_too_deeply,
         Exception: _bug,
     }
 
@@ -138,6 +139,13 @@ def _http_exception(
         return _bug(request, error)
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
     return problem(request, status, code, error.detail or status.phrase)
+
+
+def _nested_too_deeply(request: Request[Any, Any, Any], _: Exception) -> Response[dict[str, Any]]:
+    # The JSON parser gives up on a body of thousands of brackets.
+    sentence = "The request body is nested too deeply."
+    errors = [("body", "is nested too deeply")]
+    return problem(request, HTTPStatus.BAD_REQUEST, "invalid_request", sentence, errors=errors)
 
 
 def _database_away(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Final
 
 from litestar import Response, get
+from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import RedisError
@@ -46,7 +47,9 @@ async def live() -> LiveView:
     summary="Can the service do its work?",
     tags=["Health"],
 )
-async def ready(services: Services, redis: RedisClient) -> Response[ReadyView]:
+async def ready(
+    services: NamedDependency[Services], redis: NamedDependency[RedisClient]
+) -> Response[ReadyView]:
     """200 with a MongoDB primary, Redis and all indexes in place, else 503 saying what lacks."""
     primary, has_redis, indexes = await asyncio.gather(
         _in_time(is_primary_reachable(services.db.mongo)),

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Annotated, Any, Final
 
 from litestar import Controller, Request, Response, get, post
-from litestar.di import Provide
-from litestar.params import Parameter
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_201_CREATED
 from pydantic import Field
 
@@ -34,6 +34,7 @@ from accounting.api.schemas import (
     PeriodIn,
     SortDirection,
     UnitPriceIn,
+    WholeIn,
     check_amount,
     check_day,
     pagination,
@@ -65,7 +66,7 @@ class CreateInvoice(BodyIn):
     """A draft. Left out, miners are counted, the price is looked up, the due date follows."""
 
     customer_id: IdIn
-    total_miners: Annotated[int, Field(ge=1, le=TOTAL_MINERS_MAX, strict=True)] | None = None
+    total_miners: Annotated[WholeIn, Field(ge=1, le=TOTAL_MINERS_MAX)] | None = None
     unit_price: UnitPriceIn | None = None
     due_date: DayIn | None = None
     billing_period: PeriodIn | None = None
@@ -87,7 +88,7 @@ class RecordPayment(BodyIn):
     paid_date: InstantIn | None = None
 
 
-async def provide_invoice_id(id: str) -> ObjectId:  # noqa: A002  # the path says {id}
+async def provide_invoice_id(id: FromPath[str]) -> ObjectId:  # noqa: A002  # the path says {id}
     """The invoice's id from the path. Raises Invalid naming `id`."""
     return parse_id("id", id)
 
@@ -101,7 +102,10 @@ class InvoiceController(Controller):
 
     @post(summary="Create a draft", status_code=HTTP_201_CREATED)
     async def create(
-        self, request: ApiRequest, services: Services, data: CreateInvoice
+        self,
+        request: ApiRequest,
+        services: NamedDependency[Services],
+        data: JSONBody[CreateInvoice],
     ) -> Response[InvoiceView | InvoiceDetailView]:
         order = NewInvoice(
             customer_id=ObjectId(data.customer_id),
@@ -120,26 +124,26 @@ class InvoiceController(Controller):
     async def list_page(
         self,
         request: ApiRequest,
-        services: Services,
-        customer_id: Annotated[str | None, Parameter(query="customerId")] = None,
-        status: Annotated[list[InvoiceStatus] | None, Parameter(query="status")] = None,
+        services: NamedDependency[Services],
+        customer_id: Annotated[str | None, QueryParameter(name="customerId")] = None,
+        status: Annotated[list[InvoiceStatus] | None, QueryParameter(name="status")] = None,
         billing_period: Annotated[
             str | None,
-            Parameter(query="billingPeriod", pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$"),
+            QueryParameter(name="billingPeriod", pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$"),
         ] = None,
-        start_date: Annotated[date | None, Parameter(query="startDate")] = None,
-        end_date: Annotated[date | None, Parameter(query="endDate")] = None,
-        due_from: Annotated[date | None, Parameter(query="dueFrom")] = None,
-        due_to: Annotated[date | None, Parameter(query="dueTo")] = None,
-        min_amount: Annotated[Decimal | None, Parameter(query="minAmount")] = None,
-        max_amount: Annotated[Decimal | None, Parameter(query="maxAmount")] = None,
-        overdue: bool | None = None,
-        sort_by: Annotated[InvoiceSort, Parameter(query="sortBy")] = InvoiceSort.CREATED_AT,
+        start_date: Annotated[date | None, QueryParameter(name="startDate")] = None,
+        end_date: Annotated[date | None, QueryParameter(name="endDate")] = None,
+        due_from: Annotated[date | None, QueryParameter(name="dueFrom")] = None,
+        due_to: Annotated[date | None, QueryParameter(name="dueTo")] = None,
+        min_amount: Annotated[Decimal | None, QueryParameter(name="minAmount")] = None,
+        max_amount: Annotated[Decimal | None, QueryParameter(name="maxAmount")] = None,
+        overdue: FromQuery[bool | None] = None,
+        sort_by: Annotated[InvoiceSort, QueryParameter(name="sortBy")] = InvoiceSort.CREATED_AT,
         sort_direction: Annotated[
-            SortDirection, Parameter(query="sortDirection")
+            SortDirection, QueryParameter(name="sortDirection")
         ] = SortDirection.DESCENDING,
-        page: Annotated[int, Parameter(ge=1, le=PAGE_MAX)] = 1,
-        limit: Annotated[int, Parameter(ge=1, le=PAGE_LIMIT_MAX)] = PAGE_LIMIT_DEFAULT,
+        page: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 1,
+        limit: Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT_MAX)] = PAGE_LIMIT_DEFAULT,
     ) -> InvoiceListView:
         """Days are inclusive and in the business time zone; customers see their own only."""
         actor, zone = request.user, services.terms.zone
@@ -171,7 +175,10 @@ class InvoiceController(Controller):
 
     @get("/{id:str}", summary="Read an invoice", opt={CUSTOMERS_MAY: True})
     async def read(
-        self, request: ApiRequest, services: Services, invoice_id: ObjectId
+        self,
+        request: ApiRequest,
+        services: NamedDependency[Services],
+        invoice_id: NamedDependency[ObjectId],
     ) -> Response[InvoiceView | InvoiceDetailView]:
         """Admins see payments and e-mails as well; a customer's own drafts are not his to see."""
         invoice = await get_invoice(invoice_id)
@@ -185,9 +192,9 @@ class InvoiceController(Controller):
     async def issue(
         self,
         request: ApiRequest,
-        services: Services,
-        invoice_id: ObjectId,
-        data: IssueInvoice | None = None,
+        services: NamedDependency[Services],
+        invoice_id: NamedDependency[ObjectId],
+        data: JSONBody[IssueInvoice | None] = None,
     ) -> Response[InvoiceView | InvoiceDetailView]:
         """Freezes the customer and queues the e-mail; never waits for the mail server."""
         choice = data or IssueInvoice()
@@ -204,7 +211,11 @@ class InvoiceController(Controller):
 
     @post("/{id:str}/record-payment", summary="Apply a cost payment", status_code=200)
     async def record_payment(
-        self, request: ApiRequest, services: Services, invoice_id: ObjectId, data: RecordPayment
+        self,
+        request: ApiRequest,
+        services: NamedDependency[Services],
+        invoice_id: NamedDependency[ObjectId],
+        data: JSONBody[RecordPayment],
     ) -> Response[InvoiceView | InvoiceDetailView]:
         """Applies the amount, or the most that invoice and cost payment both allow."""
         invoice, _ = await services.db.run(
@@ -219,7 +230,9 @@ class InvoiceController(Controller):
         return await _answer(request, services, invoice)
 
     @get("/{id:str}/audit-log", summary="Read the audit trail of an invoice")
-    async def audit_log(self, services: Services, invoice_id: ObjectId) -> AuditTrailView:
+    async def audit_log(
+        self, services: NamedDependency[Services], invoice_id: NamedDependency[ObjectId]
+    ) -> AuditTrailView:
         """Who did what, oldest first, its payments and e-mails included."""
         entries = await history(EntityType.INVOICE, invoice_id)
         if not entries:

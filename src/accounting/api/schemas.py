@@ -75,6 +75,13 @@ def _only_text(value: object) -> object:
     return value
 
 
+def _only_whole(value: object) -> object:
+    # Litestar asks Pydantic for lax validation, which would take "5" and true for numbers.
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("must be a whole number")
+    return value
+
+
 def _in_years(value: date) -> date:
     if not DAY_MIN.year <= value.year <= DAY_MAX.year:
         raise ValueError(f"must be between {DAY_MIN} and {DAY_MAX}")
@@ -111,6 +118,7 @@ UnitPriceIn: TypeAlias = Annotated[
 AmountIn: TypeAlias = Annotated[
     Decimal, Field(ge=CENT, le=AMOUNT_MAX, max_digits=12, decimal_places=2)
 ]
+WholeIn: TypeAlias = Annotated[int, BeforeValidator(_only_whole)]
 DayIn: TypeAlias = Annotated[date, BeforeValidator(_only_text), AfterValidator(_in_years)]
 InstantIn: TypeAlias = Annotated[datetime, BeforeValidator(_only_text), AfterValidator(_in_years)]
 PeriodIn: TypeAlias = Annotated[

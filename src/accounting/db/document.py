@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
 from beanie import Document
 from beanie.odm.utils.encoder import Encoder
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
-from pymongo import ASCENDING, DESCENDING, ReturnDocument
-from pymongo import IndexModel as IndexModel  # for the documents' settings
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 
 from accounting.db.database import Transaction
 from accounting.db.fields import Instant, Version
 from accounting.errors import Conflict
 from accounting.ids import ObjectId
+
+Indexes: TypeAlias = list[IndexModel]
 
 _encode = Encoder(to_db=True).encode
 
@@ -58,7 +59,7 @@ class BaseDocument(Document):
     )
 
     class Settings:
-        indexes: list[IndexModel] = []
+        indexes: Indexes = []
 
     async def add(self, tx: Transaction) -> None:
         """Insert this document. A duplicate key ends the transaction, and it runs again."""

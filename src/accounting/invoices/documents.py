@@ -11,7 +11,7 @@ from accounting.db.database import Session
 from accounting.db.document import (
     BaseDocument,
     EmbeddedDocument,
-    IndexModel,
+    Indexes,
     VersionedDocument,
     index,
 )
@@ -101,7 +101,7 @@ class AccountingCounter(BaseDocument):
 
     class Settings:
         name = "accounting_counters"
-        indexes: list[IndexModel] = []
+        indexes: Indexes = []
 
 
 async def get_invoice(invoice_id: InvoiceId, *, session: Session | None = None) -> Invoice:

@@ -63,7 +63,7 @@ class InvalidTransition(Conflict):
             f"Invoice {invoice_number} is {status}: {action} is not allowed; "
             f"allowed now: {allowed_words}.",
             invoiceNumber=invoice_number,
-            status=status.value,
+            invoiceStatus=status.value,
             allowedActions=list(allowed),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accounting.db.document import BaseDocument, IndexModel, index
+from accounting.db.document import BaseDocument, Indexes, index
 from accounting.db.fields import Amount, Instant, Version
 from accounting.ids import ObjectId
 from accounting.money import ZERO
@@ -42,4 +42,4 @@ class PaymentAllocation(BaseDocument):
 
     class Settings:
         name = "payment_allocations"
-        indexes: list[IndexModel] = []
+        indexes: Indexes = []

@@ -173,7 +173,8 @@ async def test_the_database_refuses_a_wrong_value(
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, types in INVOICE_FIELDS.items() if type(None) not in types and name != "_id"]
+    "name",
+    [name for name, types in INVOICE_FIELDS.items() if type(None) not in types and name != "_id"],
 )
 async def test_the_database_refuses_a_missing_field(paid: MongoDatabase, name: str) -> None:
     raw = await a_raw_invoice(paid)

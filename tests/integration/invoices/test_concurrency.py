@@ -11,6 +11,7 @@ from accounting.audit.documents import AuditLog
 from accounting.audit.rules import EntityType
 from accounting.audit.service import history
 from accounting.db.database import Database, Transaction
+from accounting.db.schema import collection_spec
 from accounting.errors import Conflict
 from accounting.ids import ObjectId
 from accounting.invoices.documents import AccountingCounter, Invoice, get_invoice
@@ -198,7 +199,5 @@ async def everything(db: Database) -> dict[str, list[dict[str, object]]]:
 
 
 async def restore_validator(db: Database, document: type[AuditLog]) -> None:
-    from accounting.db.schema import collection_spec
-
     spec = collection_spec(document)
     await db.mongo.command("collMod", spec.name, validator=spec.validator)

@@ -13,7 +13,7 @@ from accounting.audit.rules import AuditAction, EntityType
 from accounting.audit.service import history
 from accounting.clock import as_stored_day
 from accounting.ids import ObjectId, new_id
-from accounting.invoices.documents import Invoice, get_invoice
+from accounting.invoices.documents import get_invoice
 from accounting.invoices.rules import (
     BillingTerms,
     CostPaymentOfAnotherCustomer,
@@ -163,9 +163,7 @@ async def test_only_living_customers_are_billed(
 async def test_a_refused_draft_takes_no_number(db: TestDatabase, platform: FakePlatform) -> None:
     customer = a_customer()
     with pytest.raises(AmountTooLarge):
-        await a_draft(
-            db, platform, customer, total_miners=1_000, unit_price=Decimal("99999999.99")
-        )
+        await a_draft(db, platform, customer, total_miners=1_000, unit_price=Decimal("99999999.99"))
 
     draft = await a_draft(db, platform, customer)
     assert draft.invoice_number == "2026011201"

@@ -1,0 +1,63 @@
+"""The HTTP application around a test's own database and platform."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from redis.asyncio import Redis
+
+from accounting.actor import Role
+from accounting.api.app import build_app
+from accounting.api.auth import UserDirectory
+from accounting.api.tokens import make_token
+from accounting.bootstrap import Services
+from accounting.clock import utc_now
+from accounting.ids import ObjectId
+from accounting.settings import Settings
+from builders import TERMS
+from fakes import FakePlatform, TestDatabase
+
+SECRET = "a secret of the tests, 32 bytes and more"
+# Made once; each test puts its own parts into the state.
+APP: Any = build_app(lifespan=None)
+# Nothing listens there: refused at once, and the rate limit lets everybody through.
+NO_REDIS = "redis://127.0.0.1:9/0"
+
+
+def settings(**changes: Any) -> Settings:
+    facts = {
+        "mongodb_uri": "mongodb://127.0.0.1/unused",
+        "redis_url": NO_REDIS,
+        "jwt_secret": SECRET,
+        "allowed_origins": "https://panel.example.com",
+    }
+    return Settings(**facts | changes)
+
+
+def a_token(user_id: ObjectId, role: Role = Role.ADMIN, ttl_seconds: int = 600) -> str:
+    return make_token(SECRET, user_id, role, utc_now(), ttl_seconds)
+
+
+@asynccontextmanager
+async def an_api(
+    db: TestDatabase,
+    platform: FakePlatform,
+    configured: Settings | None = None,
+    users: UserDirectory | None = None,
+) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the real application; `Authorization` is the test's to set."""
+    configured = configured or settings()
+    services = Services(db=db, platform=platform, terms=TERMS, settings=configured)
+
+    redis = Redis.from_url(configured.redis_url.get_secret_value())
+    users = users or UserDirectory(platform)
+    APP.app.state.update({"services": services, "redis": redis, "users": users})
+    transport = httpx.ASGITransport(app=APP, raise_app_exceptions=False)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://accounting.test/api/accounting"
+    ) as client:
+        yield client
+    await redis.aclose()

@@ -1,0 +1,121 @@
+"""Reading the platform's own collections."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from bson import ObjectId
+
+from accounting.actor import Role
+from accounting.db.client import MongoDatabase
+from accounting.errors import Invalid
+from accounting.ids import ObjectId as Id
+from accounting.platform.reader import MongoPlatform, get_cost_payment, get_customer
+from accounting.platform.rules import CostPaymentNotFound, CustomerNotFound
+
+NOW = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def reader(real_mongo: MongoDatabase) -> MongoPlatform:
+    return MongoPlatform(real_mongo)
+
+
+async def a_user(mongo: MongoDatabase, **changes: object) -> Id:
+    user = {
+        "_id": ObjectId(),
+        "email": "ada@example.com",
+        "name": "Ada Holm",
+        "role": "CLIENT",
+        "password": "never read",
+    } | changes
+    await mongo["users"].insert_one(user)
+    return Id(user["_id"])
+
+
+async def test_a_customer_is_read_without_the_password(
+    reader: MongoPlatform, real_mongo: MongoDatabase
+) -> None:
+    user_id = await a_user(real_mongo, companyName="Northern Hash Ltd")
+
+    customer = await get_customer(reader, user_id)
+
+    assert (customer.name, customer.email) == ("Ada Holm", "ada@example.com")
+    assert customer.company_name == "Northern Hash Ltd"
+    assert "never read" not in repr(customer)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"role": "ADMIN"}, {"role": "SUPER_ADMIN"}, {"isDeleted": True}]
+)
+async def test_staff_and_deleted_users_are_no_customers(
+    reader: MongoPlatform, real_mongo: MongoDatabase, changes: dict[str, object]
+) -> None:
+    user_id = await a_user(real_mongo, **changes)
+
+    with pytest.raises(CustomerNotFound):
+        await get_customer(reader, user_id)
+
+
+async def test_an_unknown_role_has_no_admin_rights(
+    reader: MongoPlatform, real_mongo: MongoDatabase
+) -> None:
+    user = await reader.find_user(await a_user(real_mongo, role="ROOT"))
+
+    assert user is not None
+    assert user.role is Role.CLIENT
+
+
+async def test_a_ledger_double_becomes_cents_at_the_border(
+    reader: MongoPlatform, real_mongo: MongoDatabase
+) -> None:
+    row = {"_id": ObjectId(), "userId": ObjectId(), "amount": 0.1 + 0.2, "type": "PAYMENT"}
+    await real_mongo["cost_payments"].insert_one(row)
+
+    cost_payment = await get_cost_payment(reader, Id(row["_id"]))
+
+    assert cost_payment.amount == Decimal("0.30")
+    cost_payment.check_can_pay()
+
+
+async def test_a_ledger_row_without_a_real_amount_is_refused(
+    reader: MongoPlatform, real_mongo: MongoDatabase
+) -> None:
+    row = {"_id": ObjectId(), "userId": ObjectId(), "amount": float("nan"), "type": "PAYMENT"}
+    await real_mongo["cost_payments"].insert_one(row)
+
+    with pytest.raises(Invalid, match="not an amount of money"):
+        await get_cost_payment(reader, Id(row["_id"]))
+    with pytest.raises(CostPaymentNotFound):
+        await get_cost_payment(reader, Id(ObjectId()))
+
+
+async def test_active_miners_have_an_active_status_and_are_not_deleted(
+    reader: MongoPlatform, real_mongo: MongoDatabase
+) -> None:
+    owner, other = ObjectId(), ObjectId()
+    miners = [
+        {"userId": owner, "status": "AUTO"},
+        {"userId": owner, "status": "ACTIVE", "isDeleted": False},
+        {"userId": owner, "status": "ACTIVE", "isDeleted": True},
+        {"userId": owner, "status": "OFFLINE"},
+        {"userId": other, "status": "AUTO"},
+    ]
+    await real_mongo["miners"].insert_many(miners)
+
+    assert await reader.count_active_miners(Id(owner), ("AUTO", "ACTIVE")) == 2
+
+
+async def test_a_revoked_token_counts_until_it_expires(
+    reader: MongoPlatform, real_mongo: MongoDatabase
+) -> None:
+    assert await reader.is_token_revoked("t1", NOW) is False  # no such collection yet
+    await real_mongo["token_blacklist"].insert_one(
+        {"token": "t1", "userId": ObjectId(), "expiresAt": NOW + timedelta(seconds=1)}
+    )
+
+    assert await reader.is_token_revoked("t1", NOW) is True
+    assert await reader.is_token_revoked("t1", NOW + timedelta(seconds=1)) is False
+    assert await reader.is_token_revoked("t2", NOW) is False
