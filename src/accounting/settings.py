@@ -127,7 +127,8 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = [
-            f"ACCOUNTING_{str(problem['loc'][0]).upper()}: {problem['msg']}"
+            f"ACCOUNTING_{str(problem['loc'][0]).upper()}: "
+            + problem["msg"].removeprefix("Value error, ")
             for problem in error.errors()
         ]
         raise Misconfigured("Wrong configuration: " + "; ".join(problems) + ".") from None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +30,15 @@ SERVICES: Final[Mapping[str, Mapping[str, Any]]] = COMPOSE["services"]
 SETTINGS: Final = {f"ACCOUNTING_{name.upper()}" for name in Settings.model_fields}
 # The image listens on a fixed address, which the health check and the published port name.
 FIXED_IN_IMAGE: Final = {"ACCOUNTING_HOST", "ACCOUNTING_PORT"}
+# Prints the packages that the API, worker and beat have imported once they can reach the broker.
+_IMPORT_ALL: Final = """
+import sys
+import accounting.api.app, accounting.worker.tasks, accounting.cli.main
+from accounting.settings import Settings
+from accounting.worker.app import make_celery
+make_celery(Settings(mongodb_uri="mongodb://127.0.0.1/hosting")).connection().transport
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
 # ${NAME}, ${NAME:-default} and ${NAME:?message}
 _INTERPOLATION: Final = re.compile(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}")
 
@@ -177,7 +189,7 @@ def test_constraints_are_exact_versions_without_addresses_or_options() -> None:
 
 
 def test_constraints_pin_every_dependency_to_an_allowed_version() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = _project()
     pins = dict(line.split("==") for line in _constraint_lines())
     pinned = {canonicalize_name(name): version for name, version in pins.items()}
     extras = project["optional-dependencies"].values()
@@ -187,6 +199,44 @@ def test_constraints_pin_every_dependency_to_an_allowed_version() -> None:
         version = pinned.get(canonicalize_name(requirement.name))
         assert version, f"{requirement.name} is not pinned; run scripts/make_constraints.sh"
         assert version in requirement.specifier, f"{requirement} is pinned to {version}"
+
+
+def test_running_needs_no_package_of_the_dev_extra() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", _IMPORT_ALL], check=True, capture_output=True, text=True
+    )
+    packages_of = metadata.packages_distributions()
+    needed = {
+        canonicalize_name(package)
+        for module in run.stdout.split()
+        for package in packages_of.get(module, [])
+    }
+    installers = {"accounting", "pip", "setuptools"}
+
+    assert needed - installers <= _with_dependencies(_project()["dependencies"])
+
+
+def _project() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return project
+
+
+def _with_dependencies(requirements: Iterable[str]) -> set[str]:
+    """The packages that pip installs for these requirements here."""
+    found: set[tuple[str, str]] = set()
+    todo = [Requirement(text) for text in requirements]
+    while todo:
+        requirement = todo.pop()
+        for extra in {"", *requirement.extras}:
+            if (requirement.name, extra) not in found:
+                found.add((requirement.name, extra))
+                children = map(Requirement, metadata.requires(requirement.name) or [])
+                todo += [
+                    child
+                    for child in children
+                    if child.marker is None or child.marker.evaluate({"extra": extra})
+                ]
+    return {canonicalize_name(name) for name, _ in found}
 
 
 def _interpolations() -> Iterator[tuple[str, str, str]]:

@@ -138,7 +138,7 @@ def _http_exception(
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _bug(request, error)
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
-    return problem(request, status, code, error.detail or status.phrase)
+    return problem(request, status, code, error.detail or status.phrase, headers=error.headers)
 
 
 def _nested_too_deeply(request: Request[Any, Any, Any], _: Exception) -> Response[dict[str, Any]]:

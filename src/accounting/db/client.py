@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
 
 from bson import Decimal128
 from bson.codec_options import CodecOptions, TypeCodec, TypeRegistry
@@ -27,10 +29,14 @@ MongoDatabase: TypeAlias = AsyncIOMotorDatabase[dict[str, Any]]
 DriverError = PyMongoError
 ConnectionLost = ConnectionFailure
 
-SERVER_SELECTION_TIMEOUT_MS: Final = 5_000
-CONNECT_TIMEOUT_MS: Final = 5_000
 SERVER_VERSION_MIN: Final = (5, 0)
-POOL_SIZE_MAX: Final = 100
+# Used where the address does not say otherwise.
+CLIENT_DEFAULTS: Final[Mapping[str, Any]] = {
+    "appname": "accounting",
+    "maxPoolSize": 100,
+    "serverSelectionTimeoutMS": 5_000,
+    "connectTimeoutMS": 5_000,
+}
 
 
 class NotAReplicaSet(Misconfigured):
@@ -65,15 +71,7 @@ def open_client(uri: str) -> Client:
     Raises Misconfigured for an address that cannot be one.
     """
     try:
-        return AsyncIOMotorClient(
-            uri,
-            tz_aware=True,
-            appname="accounting",
-            retryWrites=True,
-            maxPoolSize=POOL_SIZE_MAX,
-            serverSelectionTimeoutMS=SERVER_SELECTION_TIMEOUT_MS,
-            connectTimeoutMS=CONNECT_TIMEOUT_MS,
-        )
+        return AsyncIOMotorClient(uri, tz_aware=True, **_defaults_beside(uri))
     except (InvalidURI, ConfigurationError, ValueError) as error:
         raise Misconfigured(f"ACCOUNTING_MONGODB_URI is not a MongoDB address: {error}.") from None
 
@@ -126,6 +124,15 @@ async def is_primary_reachable(database: MongoDatabase) -> bool:
     return bool(hello.get("isWritablePrimary"))
 
 
+def _defaults_beside(uri: str) -> dict[str, Any]:
+    # The driver would prefer our arguments to the operator's address.
+    said = {name.lower() for name, _ in parse_qsl(urlsplit(uri).query)}
+    return {name: value for name, value in CLIENT_DEFAULTS.items() if name.lower() not in said}
+
+
 def _first_line(error: Exception) -> str:
-    # The driver adds a dump of its whole topology after the first comma.
-    return str(error).split(", Timeout:")[0].split(", full error")[0].splitlines()[0].rstrip(".")
+    # The driver adds its settings and a dump of its whole topology.
+    text = str(error).splitlines()[0]
+    for tail in (" (configured timeouts", ", Timeout:", ", full error"):
+        text = text.split(tail)[0]
+    return text.rstrip(".")

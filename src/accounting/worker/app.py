@@ -38,6 +38,9 @@ def make_celery(settings: Settings) -> Celery:
         broker_transport_options={
             "socket_timeout": BROKER_TIMEOUT_SECONDS,
             "socket_connect_timeout": BROKER_TIMEOUT_SECONDS,
+            # Sending gives up soon: the row waits in the database, and the sweep finds it.
+            "max_retries": 1,
+            "interval_start": 0,
         },
         timezone=settings.timezone,
         beat_schedule={

@@ -164,7 +164,7 @@ async def test_a_server_that_is_not_there_is_said_in_one_sentence() -> None:
     client.close()
 
 
-@pytest.mark.parametrize("uri", ["mongodb://", "mongodb://host:port", "mongodb://h/?replicaSet="])
+@pytest.mark.parametrize("uri", ["mongodb://", "mongodb://host:port"])
 def test_an_address_that_is_none_is_refused(uri: str) -> None:
     with pytest.raises(Misconfigured, match="ACCOUNTING_MONGODB_URI"):
         open_client(uri)

@@ -1,0 +1,32 @@
+"""Fixtures of the integration tests: the service as processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from accounting.dev.mail_catcher import MailCatcher, start_mail_catcher
+from accounting.dev.processes import Server
+from service import Service, running_service, service_environment
+
+
+@pytest.fixture(scope="session")
+def mail_catcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailCatcher]:
+    with start_mail_catcher(tmp_path_factory.mktemp("mails")) as catcher:
+        yield catcher
+
+
+@pytest.fixture(scope="session")
+def service(
+    mongod: Server,
+    redis_server: Server,
+    mail_catcher: MailCatcher,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    """API and worker over the demo platform, in a database of their own."""
+    environment = service_environment(
+        mongod, redis_url=redis_server.uri, smtp_url=mail_catcher.uri, database="service_test"
+    )
+    with running_service(environment, tmp_path_factory.mktemp("service")) as running:
+        yield running
