@@ -11,8 +11,9 @@ from accounting.actor import Actor, Role
 from accounting.db.database import Database
 from accounting.ids import ObjectId, new_id
 from accounting.invoices.documents import Invoice
+from accounting.invoices.drafts import NewInvoice, create_invoice
 from accounting.invoices.rules import BillingTerms
-from accounting.invoices.service import NewInvoice, create_invoice, issue_invoice
+from accounting.invoices.service import issue_invoice
 from accounting.platform.rules import CostPayment, PlatformUser
 from fakes import FakePlatform
 

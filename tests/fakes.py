@@ -10,7 +10,13 @@ from typing import Any, ClassVar
 from accounting.actor import Actor
 from accounting.clock import Clock, utc_now
 from accounting.db.database import Database, Enqueue, Job, Transaction, drop_jobs
-from accounting.platform.rules import CostPayment, CostPaymentId, PlatformUser, UserId
+from accounting.platform.rules import (
+    CostPayment,
+    CostPaymentId,
+    CostPaymentUnusable,
+    PlatformUser,
+    UserId,
+)
 
 
 class SettableClock:
@@ -84,11 +90,33 @@ class FakePlatform:
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None:
         return self.cost_payments.get(cost_payment_id)
 
+    async def list_usable_payments(self, user_id: UserId, limit: int) -> list[CostPayment]:
+        return self._usable(user_id)[:limit]
+
+    async def page_of_payments(
+        self, user_id: UserId, *, page: int, limit: int
+    ) -> tuple[list[CostPayment], int]:
+        rows = self._usable(user_id)[::-1]
+        return rows[(page - 1) * limit : page * limit], len(rows)
+
+    def _usable(self, user_id: UserId) -> list[CostPayment]:
+        rows = [row for row in self.cost_payments.values() if row.user_id == user_id]
+        usable = [row for row in rows if is_usable(row)]
+        return sorted(usable, key=lambda row: (str(row.created_at), row.id))
+
     async def count_active_miners(self, user_id: UserId, statuses: Sequence[str]) -> int:
         return sum(status in statuses for status in self.miner_statuses.get(user_id, ()))
 
     async def is_token_revoked(self, token: str, now: datetime) -> bool:
         return token in self.revoked_tokens
+
+
+def is_usable(row: CostPayment) -> bool:
+    try:
+        row.check_can_pay()
+    except CostPaymentUnusable:
+        return False
+    return True
 
 
 class FakeMailer:

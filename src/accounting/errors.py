@@ -4,6 +4,7 @@ AccountingError
 ├── NotFound       what was asked for does not exist, or not for this actor
 ├── Invalid        the input breaks a rule that the sender can read off it alone
 ├── Conflict       the input is fine, the present state forbids it
+├── PreconditionFailed  the sender has seen an older version than the present one
 ├── Forbidden      this actor may not do this
 ├── Unauthorized   nobody knows who is asking
 ├── Unavailable    a server we depend on does not answer
@@ -51,6 +52,10 @@ class Invalid(AccountingError):
 
 class Conflict(AccountingError):
     """The present state forbids what was asked."""
+
+
+class PreconditionFailed(AccountingError):
+    """The sender decided on an older version than the present one."""
 
 
 class Forbidden(AccountingError):

@@ -26,6 +26,7 @@ from accounting.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    PreconditionFailed,
     Unauthorized,
     Unavailable,
 )
@@ -38,6 +39,7 @@ _STATUS_OF: Final[Mapping[type[AccountingError], HTTPStatus]] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Invalid: HTTPStatus.BAD_REQUEST,
     Conflict: HTTPStatus.CONFLICT,
+    PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     Forbidden: HTTPStatus.FORBIDDEN,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,

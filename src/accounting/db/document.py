@@ -13,7 +13,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 
 from accounting.db.database import Transaction
 from accounting.db.fields import Instant, Version
-from accounting.errors import Conflict
+from accounting.errors import Conflict, PreconditionFailed
 from accounting.ids import ObjectId
 
 Indexes: TypeAlias = list[IndexModel]
@@ -26,6 +26,17 @@ class DocumentChanged(Conflict):
 
     def __init__(self, kind: str, document_id: object) -> None:
         super().__init__(f"{kind} {document_id} was changed by someone else; read it again.")
+
+
+class StaleVersion(PreconditionFailed):
+    """The sender's If-Match names an older version of the document."""
+
+    def __init__(self, kind: str, document_id: object, current_version: int) -> None:
+        super().__init__(
+            f"{kind} {document_id} has changed: it is now version {current_version}; "
+            "read it again.",
+            currentVersion=current_version,
+        )
 
 
 def storage_alias(name: str) -> str:
@@ -90,6 +101,19 @@ class BaseDocument(Document):
         changed: Self = type(self).model_validate(raw)
         return changed
 
+    async def remove(self, tx: Transaction, *, expect: Mapping[str, object] | None = None) -> None:
+        """Delete the stored document if it still is this one. Raises DocumentChanged."""
+        deleted = (
+            await type(self)
+            .get_motor_collection()
+            .delete_one(
+                {"_id": self.id, **self._guard(), **(expect or {})},
+                session=tx.session,
+            )
+        )
+        if not deleted.deleted_count:
+            raise DocumentChanged(type(self).__name__, self.id)
+
     def snapshot(self) -> dict[str, Any]:
         """The content by stored names, for the audit trail: without id, stamps and version."""
         return {
@@ -126,6 +150,11 @@ class VersionedDocument(StampedDocument):
     """A document with a version, +1 on each change: the guard of every write, and the ETag."""
 
     version: Version = 1
+
+    def check_version(self, expected: int | None) -> None:
+        """Raises StaleVersion when the sender expects another version; None expects none."""
+        if expected is not None and expected != self.version:
+            raise StaleVersion(type(self).__name__, self.id, self.version)
 
     def _guard(self) -> Mapping[str, object]:
         return {"version": self.version}

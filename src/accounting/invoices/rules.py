@@ -32,18 +32,28 @@ class InvoiceStatus(StrEnum):
 class InvoiceAction(StrEnum):
     """What can be done with an invoice, in the words of the API."""
 
+    UPDATE = "update"
     ISSUE = "issue"
     RECORD_PAYMENT = "record-payment"
+    REMOVE_PAYMENT = "remove-payment"
+    CANCEL = "cancel"
+    REFUND = "refund"
+    DELETE = "delete"
 
-
-# The life cycle as one table: from which states each action is allowed.
-ALLOWED_FROM: Final[Mapping[InvoiceAction, frozenset[InvoiceStatus]]] = {
-    InvoiceAction.ISSUE: frozenset({InvoiceStatus.DRAFT}),
-    InvoiceAction.RECORD_PAYMENT: frozenset({InvoiceStatus.ISSUED, InvoiceStatus.OVERDUE}),
-}
 
 # The one definition of an open invoice: what counts as outstanding.
 OPEN_STATUSES: Final = frozenset({InvoiceStatus.ISSUED, InvoiceStatus.OVERDUE})
+
+# The life cycle as one table: from which states each action is allowed.
+ALLOWED_FROM: Final[Mapping[InvoiceAction, frozenset[InvoiceStatus]]] = {
+    InvoiceAction.UPDATE: frozenset({InvoiceStatus.DRAFT}),
+    InvoiceAction.ISSUE: frozenset({InvoiceStatus.DRAFT}),
+    InvoiceAction.RECORD_PAYMENT: OPEN_STATUSES,
+    InvoiceAction.REMOVE_PAYMENT: OPEN_STATUSES | {InvoiceStatus.PAID},
+    InvoiceAction.CANCEL: OPEN_STATUSES,
+    InvoiceAction.REFUND: frozenset({InvoiceStatus.PAID}),
+    InvoiceAction.DELETE: frozenset({InvoiceStatus.DRAFT, InvoiceStatus.CANCELLED}),
+}
 
 
 class InvoiceNotFound(NotFound):
@@ -65,6 +75,17 @@ class InvalidTransition(Conflict):
             invoiceNumber=invoice_number,
             invoiceStatus=status.value,
             allowedActions=list(allowed),
+        )
+
+
+class HasPayments(Conflict):
+    """An invoice with payments cannot be cancelled; they would pay for nothing."""
+
+    def __init__(self, invoice_number: str, amount_paid: Decimal) -> None:
+        super().__init__(
+            f"Invoice {invoice_number} has payments of {amount_paid}; remove them to cancel it.",
+            invoiceNumber=invoice_number,
+            amountPaid=str(amount_paid),
         )
 
 

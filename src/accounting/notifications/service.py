@@ -74,6 +74,13 @@ async def list_notifications(invoice_id: ObjectId) -> list[InvoiceNotification]:
     return await InvoiceNotification.find({"invoiceId": invoice_id}).sort("_id").to_list()
 
 
+async def delete_notifications(tx: Transaction, invoice_id: ObjectId) -> None:
+    """Delete the e-mails of an invoice that is deleted itself; the audit trail remembers them."""
+    await InvoiceNotification.find({"invoiceId": invoice_id}, session=tx.session).delete(
+        session=tx.session
+    )
+
+
 async def list_due(db: Database, *, limit: int) -> list[NotificationId]:
     """The e-mails that wait to be sent now and that nobody holds, oldest first."""
     now = db.clock()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypeAlias
 
@@ -17,6 +19,26 @@ class PaymentNotFound(NotFound):
 
     def __init__(self, payment_id: PaymentId) -> None:
         super().__init__(f"There is no payment {payment_id}.", paymentId=str(payment_id))
+
+
+class AllocationMissing(Conflict):
+    """A link exists, but its cost payment has no record of it: the store was changed by hand."""
+
+    def __init__(self, cost_payment_id: ObjectId) -> None:
+        super().__init__(
+            f"The allocations of cost payment {cost_payment_id} do not match its payments.",
+            costPaymentId=str(cost_payment_id),
+        )
+
+
+class PaymentRefunded(Conflict):
+    """The payment was refunded with its invoice; there is nothing left to remove."""
+
+    def __init__(self, payment_id: PaymentId) -> None:
+        super().__init__(
+            f"Payment {payment_id} was refunded and can no longer be removed.",
+            paymentId=str(payment_id),
+        )
 
 
 class PaymentAlreadyApplied(Conflict):
@@ -62,6 +84,39 @@ class PaymentNotPositive(Invalid):
         super().__init__(
             "amountPaid must be above zero.", errors=[("amountPaid", "must be above zero")]
         )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAmount:
+    """What an invoice still needs, or what a cost payment still has."""
+
+    id: ObjectId
+    amount: Decimal
+
+
+def allocate_in_order(
+    invoices: Sequence[OpenAmount],
+    cost_payments: Sequence[OpenAmount],
+    *,
+    taken: Container[tuple[ObjectId, ObjectId]] = frozenset(),
+) -> list[tuple[ObjectId, ObjectId, Decimal]]:
+    """Fill the invoices in order from the cost payments in order: (invoice, cost payment, amount).
+
+    A pair in `taken` is linked already and cannot be linked again; that cost payment then goes to
+    the next invoice.
+    """
+    left = {row.id: row.amount for row in cost_payments}
+    plan: list[tuple[ObjectId, ObjectId, Decimal]] = []
+    for invoice in invoices:
+        needed = invoice.amount
+        for row_id, available in left.items():
+            amount = min(needed, available)
+            if amount <= ZERO or (invoice.id, row_id) in taken:
+                continue
+            plan.append((invoice.id, row_id, amount))
+            left[row_id] = available - amount
+            needed -= amount
+    return plan
 
 
 def amount_to_apply(

@@ -10,7 +10,14 @@ from accounting.db.database import Session, Transaction
 from accounting.ids import ObjectId, new_id
 from accounting.money import ZERO
 from accounting.payments.documents import InvoicePayment, PaymentAllocation
-from accounting.payments.rules import PaymentAlreadyApplied, amount_to_apply
+from accounting.payments.rules import (
+    AllocationMissing,
+    PaymentAlreadyApplied,
+    PaymentId,
+    PaymentNotFound,
+    PaymentRefunded,
+    amount_to_apply,
+)
 from accounting.platform.rules import CostPayment, CostPaymentId
 
 
@@ -56,6 +63,52 @@ async def apply_payment(
     return payment
 
 
+async def remove_payment(tx: Transaction, payment: InvoicePayment) -> None:
+    """Delete a link and give its amount back; the caller changes the invoice."""
+    await payment.remove(tx, expect={"refundedDate": None})
+    await _free(tx, payment)
+
+
+async def refund_payment(tx: Transaction, payment: InvoicePayment) -> InvoicePayment:
+    """Mark a link refunded and give its amount back; it stays as history of its invoice."""
+    refunded = await payment.change(tx, expect={"refundedDate": None}, refunded_date=tx.now)
+    await _free(tx, payment)
+    return refunded
+
+
+async def delete_payments(tx: Transaction, invoice_id: ObjectId) -> None:
+    """Delete the links of an invoice that is deleted itself; none of them is live."""
+    await InvoicePayment.find({"invoiceId": invoice_id}, session=tx.session).delete(
+        session=tx.session
+    )
+
+
+async def get_payment(payment_id: PaymentId, *, session: Session | None = None) -> InvoicePayment:
+    """Raises PaymentNotFound."""
+    payment = await InvoicePayment.find_one({"_id": payment_id}, session=session)
+    if payment is None:
+        raise PaymentNotFound(payment_id)
+    return payment
+
+
+async def get_live_payment(
+    payment_id: PaymentId, *, session: Session | None = None
+) -> InvoicePayment:
+    """A payment that still counts. Raises PaymentNotFound, PaymentRefunded."""
+    payment = await get_payment(payment_id, session=session)
+    if payment.refunded_date is not None:
+        raise PaymentRefunded(payment_id)
+    return payment
+
+
+async def list_allocated(
+    cost_payment_ids: Iterable[CostPaymentId], *, session: Session | None = None
+) -> dict[CostPaymentId, Decimal]:
+    """How much of each of these cost payments is allocated; none of it where it is not named."""
+    guards = PaymentAllocation.find({"_id": {"$in": list(cost_payment_ids)}}, session=session)
+    return {CostPaymentId(guard.id): guard.allocated async for guard in guards}
+
+
 async def list_payments(
     invoice_ids: Iterable[ObjectId], *, session: Session | None = None
 ) -> list[InvoicePayment]:
@@ -72,6 +125,13 @@ async def _is_applied(
 ) -> bool:
     link = {"invoiceId": invoice_id, "costPaymentId": cost_payment_id}
     return await InvoicePayment.find_one(link, session=session) is not None
+
+
+async def _free(tx: Transaction, payment: InvoicePayment) -> None:
+    guard = await PaymentAllocation.find_one({"_id": payment.cost_payment_id}, session=tx.session)
+    if guard is None:
+        raise AllocationMissing(payment.cost_payment_id)
+    await _allocate(tx, payment.cost_payment_id, guard, guard.allocated - payment.amount_paid)
 
 
 async def _allocate(

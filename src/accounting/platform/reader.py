@@ -13,10 +13,14 @@ from accounting.platform.rules import (
     CostPayment,
     CostPaymentId,
     CostPaymentNotFound,
+    CostPaymentType,
     CustomerNotFound,
     PlatformUser,
     UserId,
 )
+
+NAME_LENGTH_MAX: Final = 200
+EMAIL_LENGTH_MAX: Final = 320
 
 # Explicit projections: the password never leaves the server.
 _USER_FIELDS: Final = {"_id": 1, "name": 1, "email": 1, "companyName": 1, "role": 1, "isDeleted": 1}
@@ -39,6 +43,12 @@ class Platform(Protocol):
     async def find_users(self, user_ids: Iterable[UserId]) -> dict[UserId, PlatformUser]: ...
 
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None: ...
+
+    async def list_usable_payments(self, user_id: UserId, limit: int) -> list[CostPayment]: ...
+
+    async def page_of_payments(
+        self, user_id: UserId, *, page: int, limit: int
+    ) -> tuple[list[CostPayment], int]: ...
 
     async def count_active_miners(self, user_id: UserId, statuses: Sequence[str]) -> int: ...
 
@@ -82,6 +92,22 @@ class MongoPlatform:
         raw = await self._cost_payments.find_one({"_id": cost_payment_id}, _COST_PAYMENT_FIELDS)
         return _cost_payment(raw) if raw else None
 
+    async def list_usable_payments(self, user_id: UserId, limit: int) -> list[CostPayment]:
+        """Those that can pay invoices, oldest first."""
+        found = self._cost_payments.find(_usable_payments(user_id), _COST_PAYMENT_FIELDS)
+        oldest = found.sort([("createdAt", 1), ("_id", 1)]).limit(limit)
+        return [_cost_payment(raw) async for raw in oldest]
+
+    async def page_of_payments(
+        self, user_id: UserId, *, page: int, limit: int
+    ) -> tuple[list[CostPayment], int]:
+        """A page of those that can pay invoices, newest first, and how many there are."""
+        query = _usable_payments(user_id)
+        found = self._cost_payments.find(query, _COST_PAYMENT_FIELDS)
+        newest = found.sort([("createdAt", -1), ("_id", -1)]).skip((page - 1) * limit).limit(limit)
+        rows = [_cost_payment(raw) async for raw in newest]
+        return rows, await self._cost_payments.count_documents(query)
+
     async def count_active_miners(self, user_id: UserId, statuses: Sequence[str]) -> int:
         return await self._miners.count_documents(
             {"userId": user_id, "status": {"$in": list(statuses)}, "isDeleted": {"$ne": True}}
@@ -96,13 +122,24 @@ class MongoPlatform:
         return not isinstance(expires_at, datetime) or expires_at > now
 
 
+def _usable_payments(user_id: UserId) -> dict[str, Any]:
+    # `$gte` half a cent: a smaller double is nothing once it is rounded to cents.
+    return {
+        "userId": user_id,
+        "type": CostPaymentType.PAYMENT.value,
+        "amount": {"$gte": 0.005, "$lt": float("inf")},
+        "isDeleted": {"$ne": True},
+    }
+
+
 def _user(raw: Mapping[str, Any]) -> PlatformUser:
     role = raw.get("role")
     return PlatformUser(
         id=UserId(raw["_id"]),
-        name=str(raw.get("name") or raw.get("email") or raw["_id"]),
-        email=str(raw.get("email") or ""),
-        company_name=raw.get("companyName") or None,
+        # The platform sets no limits; ours are those of our own documents.
+        name=str(raw.get("name") or raw.get("email") or raw["_id"])[:NAME_LENGTH_MAX],
+        email=str(raw.get("email") or "")[:EMAIL_LENGTH_MAX],
+        company_name=str(raw.get("companyName") or "")[:NAME_LENGTH_MAX] or None,
         # A role we do not know gets the least right that the platform has.
         role=Role(role) if role in (Role.ADMIN, Role.SUPER_ADMIN) else Role.CLIENT,
         is_deleted=bool(raw.get("isDeleted")),

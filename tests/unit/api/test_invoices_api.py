@@ -209,7 +209,7 @@ async def test_a_conflict_says_what_is_allowed(
     assert problem["code"] == "invalid_transition"
     assert problem["status"] == 409
     assert problem["invoiceStatus"] == "ISSUED"
-    assert problem["allowedActions"] == ["record-payment"]
+    assert problem["allowedActions"] == ["record-payment", "remove-payment", "cancel"]
     assert problem["instance"] == f"/api/accounting/invoices/{invoice.id}/issue"
 
 

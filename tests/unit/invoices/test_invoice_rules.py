@@ -77,4 +77,4 @@ def test_a_refusal_names_what_is_allowed() -> None:
         check_allowed(InvoiceAction.ISSUE, InvoiceStatus.ISSUED, "2026011201")
 
     assert refused.value.code == "invalid_transition"
-    assert refused.value.facts["allowedActions"] == ["record-payment"]
+    assert refused.value.facts["allowedActions"] == ["record-payment", "remove-payment", "cancel"]

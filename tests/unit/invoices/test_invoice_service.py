@@ -22,7 +22,8 @@ from accounting.invoices.rules import (
     InvoiceStatus,
     NoActiveMiners,
 )
-from accounting.invoices.service import issue_invoice, record_payment
+from accounting.invoices.service import issue_invoice
+from accounting.invoices.settlement import record_payment
 from accounting.money import AmountTooLarge
 from accounting.notifications.documents import InvoiceNotification
 from accounting.notifications.rules import NotificationStatus

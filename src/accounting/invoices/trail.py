@@ -1,0 +1,62 @@
+"""The entries that a change of an invoice leaves in the audit trail."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from accounting.audit.rules import AuditAction, EntityType
+from accounting.audit.service import record
+from accounting.db.database import Transaction
+from accounting.invoices.documents import Invoice
+from accounting.invoices.rules import InvoiceId
+from accounting.payments.documents import InvoicePayment
+
+
+async def record_change(
+    tx: Transaction,
+    action: AuditAction,
+    before: Invoice | None,
+    after: Invoice | None,
+    what: str,
+) -> None:
+    """An entry with the fields that differ; a creation has no `before`, a deletion no `after`."""
+    invoice = after or before
+    assert invoice is not None
+    await record(
+        tx,
+        action,
+        (EntityType.INVOICE, InvoiceId(invoice.id)),
+        f"Invoice {invoice.invoice_number} {what}",
+        before=before.snapshot() if before else None,
+        after=after.snapshot() if after else None,
+    )
+
+
+async def record_payment_change(
+    tx: Transaction,
+    action: AuditAction,
+    amount_paid: tuple[Decimal, Decimal],
+    invoice: Invoice,
+    payment: InvoicePayment,
+    what: str,
+) -> None:
+    """An entry about one payment of an invoice: the invoice's paid amount and the payment's own.
+
+    `amount_paid` is the invoice's before and after.
+    """
+    facts = {
+        "paymentId": payment.id,
+        "costPaymentId": payment.cost_payment_id,
+        "appliedAmount": payment.amount_paid,
+        "paidDate": payment.paid_date,
+    }
+    is_added = action is AuditAction.PAYMENT_ADDED
+    before, after = amount_paid
+    await record(
+        tx,
+        action,
+        (EntityType.INVOICE, InvoiceId(invoice.id)),
+        f"Payment of {payment.amount_paid} {what} invoice {invoice.invoice_number}",
+        before={"amountPaid": before} | ({} if is_added else facts),
+        after={"amountPaid": after} | (facts if is_added else {}),
+    )
