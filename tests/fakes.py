@@ -59,6 +59,7 @@ class MemoryDatabase(TestDatabase):
     ) -> Any:
         tx = Transaction(None, actor, self.clock())
         result = await use_case(tx, *args, **kwargs)
+        await self._do_also(tx, result)
         if tx.jobs:
             await self.enqueue(tx.jobs)
         return result

@@ -36,6 +36,7 @@ class Service:
     mongo: Database[dict[str, Any]]
     data_dir: Path
     root_url: str
+    worker: Child
 
     def as_admin(self) -> dict[str, str]:
         return self._bearer(ObjectId(self.demo.admin_id), Role.ADMIN)
@@ -102,15 +103,22 @@ def running_service(environment: dict[str, str], data_dir: Path) -> Iterator[Ser
             return stack.enter_context(child)
 
         server = start("serve", "serve", "--port", str(port))
-        worker = start("worker", "worker", "--concurrency", "1")
+        worker = stack.enter_context(start_worker(environment, data_dir))
         wait_until_ready(server, lambda: is_answering(f"{root_url}/health/ready"))
-        wait_until_ready(worker, lambda: b" ready." in (data_dir / "worker.log").read_bytes())
         base_url = f"{root_url}/api/accounting"
         api = stack.enter_context(httpx.Client(base_url=base_url, timeout=30))
         client: pymongo.MongoClient[dict[str, Any]] = stack.enter_context(
             pymongo.MongoClient(environment["ACCOUNTING_MONGODB_URI"], tz_aware=True)
         )
-        yield Service(api, demo, environment, client[database], data_dir, root_url)
+        yield Service(api, demo, environment, client[database], data_dir, root_url, worker)
+
+
+def start_worker(environment: dict[str, str], data_dir: Path, name: str = "worker") -> Child:
+    """One worker process, ready to work."""
+    command = [sys.executable, "-m", "accounting", "worker", "--concurrency", "1"]
+    worker = start_child(name, command, data_dir=data_dir, env=environment)
+    wait_until_ready(worker, lambda: b" ready." in worker.log_path.read_bytes())
+    return worker
 
 
 def is_answering(url: str) -> bool:

@@ -10,12 +10,13 @@ from accounting.ids import ObjectId
 
 
 class Role(StrEnum):
-    """The platform's roles, and SYSTEM for scheduled work."""
+    """The platform's roles, SYSTEM for scheduled work, UNKNOWN for a role that we do not know."""
 
     ADMIN = "ADMIN"
     SUPER_ADMIN = "SUPER_ADMIN"
     CLIENT = "CLIENT"
     SYSTEM = "SYSTEM"
+    UNKNOWN = "UNKNOWN"
 
 
 ADMIN_ROLES: Final = frozenset({Role.ADMIN, Role.SUPER_ADMIN})

@@ -9,21 +9,23 @@ from typing import Final
 
 from beanie import init_beanie
 
-from accounting.audit.documents import AuditLog
+from accounting.audit.documents import AuditHead, AuditLog, AuditSeal
 from accounting.clock import Clock, utc_now
 from accounting.db.client import MongoDatabase, check_server, open_client, open_database
 from accounting.db.database import Database, Enqueue, drop_jobs
 from accounting.db.document import BaseDocument
 from accounting.db.schema import CollectionSpec, collection_spec
 from accounting.errors import Misconfigured
+from accounting.idempotency.documents import IdempotencyKey
 from accounting.invoices.documents import AccountingCounter, Invoice
 from accounting.invoices.rules import BillingTerms
-from accounting.notifications.documents import InvoiceNotification
+from accounting.notifications.documents import CC_ADDRESSES_MAX, InvoiceNotification
 from accounting.notifications.message import UndeliverableAddress, parse_mailbox
 from accounting.payments.documents import InvoicePayment, PaymentAllocation
 from accounting.platform.reader import MongoPlatform, Platform
 from accounting.pricing.documents import CustomerPricingConfig
 from accounting.recurring.documents import RecurringInvoice
+from accounting.runs.documents import AccountingRun
 from accounting.settings import Settings
 
 # Every collection that is ours: the seed's six, then the auxiliary ones.
@@ -36,6 +38,10 @@ DOCUMENTS: Final[Sequence[type[BaseDocument]]] = (
     InvoiceNotification,
     AccountingCounter,
     PaymentAllocation,
+    IdempotencyKey,
+    AccountingRun,
+    AuditHead,
+    AuditSeal,
 )
 
 
@@ -69,6 +75,8 @@ def check_mail_addresses(settings: Settings) -> None:
     """Raises Misconfigured for a sender or copy address that no mail server would take."""
     addresses = [("ACCOUNTING_MAIL_FROM", settings.mail_from)]
     addresses += [("ACCOUNTING_MAIL_CC", address) for address in settings.mail_cc]
+    if len(settings.mail_cc) > CC_ADDRESSES_MAX:
+        raise Misconfigured(f"ACCOUNTING_MAIL_CC names more than {CC_ADDRESSES_MAX} addresses.")
     for variable, address in addresses:
         try:
             parse_mailbox(address)

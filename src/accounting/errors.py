@@ -5,6 +5,7 @@ AccountingError
 ├── Invalid        the input breaks a rule that the sender can read off it alone
 ├── Conflict       the input is fine, the present state forbids it
 ├── PreconditionFailed  the sender has seen an older version than the present one
+├── Mismatch       the same key was sent before with something else
 ├── Forbidden      this actor may not do this
 ├── Unauthorized   nobody knows who is asking
 ├── Unavailable    a server we depend on does not answer
@@ -24,6 +25,9 @@ _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 class AccountingError(Exception):
     """A broken rule: one sentence for people, a stable code and the facts for programs."""
+
+    # When the same request may succeed, where that is known.
+    retry_after_seconds: int | None = None
 
     def __init__(self, sentence: str, **facts: object) -> None:
         super().__init__(sentence)
@@ -56,6 +60,10 @@ class Conflict(AccountingError):
 
 class PreconditionFailed(AccountingError):
     """The sender decided on an older version than the present one."""
+
+
+class Mismatch(AccountingError):
+    """What was sent is not what was sent before under the same key."""
 
 
 class Forbidden(AccountingError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from beanie import PydanticObjectId as ObjectId
+from bson import ObjectId as StoredId  # what the driver returns; the other one is a kind of it
 
-__all__ = ["ObjectId", "new_id"]
+__all__ = ["ObjectId", "StoredId", "new_id"]
 
 
 def new_id() -> ObjectId:

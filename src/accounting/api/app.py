@@ -9,25 +9,31 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from litestar import Litestar, Request, Router
+from litestar import Litestar, Request, Response, Router, get
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, NotFoundException
 from litestar.middleware import DefineMiddleware
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.params import FromPath
 from litestar.plugins.pydantic import PydanticPlugin
-from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp
 
 from accounting import __version__
+from accounting.api.answer_headers import DOCS_PATH, AnswerHeaders
+from accounting.api.audit_logs import AuditLogController
 from accounting.api.auth import Authentication, UserDirectory, require_role
+from accounting.api.customers import CustomerController
 from accounting.api.errors import exception_handlers
 from accounting.api.health import live, metrics, ready
+from accounting.api.invoice_actions import InvoiceActionController
+from accounting.api.invoice_lists import InvoiceListController
 from accounting.api.invoices import InvoiceController
+from accounting.api.payments import PaymentController
 from accounting.api.rate_limit import RedisClient, limit_rate, open_redis
-from accounting.api.request_id import RequestIds
+from accounting.api.runs import BulkInvoiceController, RunController
 from accounting.api.schemas import BASE_PATH
 from accounting.bootstrap import Services, open_services
 from accounting.settings import Settings, load_settings
@@ -38,8 +44,8 @@ logger = logging.getLogger(__name__)
 Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 BODY_BYTES_MAX: Final = 1_048_576
-DOCS_PATH: Final = "/schema"
 DOCS_ASSETS_PATH: Final = "/schema-assets"
+DOCS_ASSETS: Final = ("swagger-ui-bundle.js", "swagger-ui-standalone-preset.js", "swagger-ui.css")
 
 
 def create_app(settings: Settings | None = None) -> ASGIApp:
@@ -72,7 +78,16 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
     """The routes and rules; the lifespan puts `services`, `redis` and `users` into the state."""
     api = Router(
         BASE_PATH,
-        route_handlers=[InvoiceController],
+        route_handlers=[
+            InvoiceListController,
+            InvoiceController,
+            InvoiceActionController,
+            PaymentController,
+            CustomerController,
+            BulkInvoiceController,
+            RunController,
+            AuditLogController,
+        ],
         middleware=[DefineMiddleware(Authentication)],
         guards=[require_role, limit_rate],
         before_request=require_json,
@@ -91,13 +106,14 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
         request_max_body_size=BODY_BYTES_MAX,
         logging_config=None,
     )
-    return RequestIds(app)
+    return AnswerHeaders(app)
 
 
 async def require_json(request: Request[Any, Any, Any]) -> None:
     """Raises 415 for a body that does not call itself JSON."""
     content_type, _ = request.content_type
-    has_body = request.headers.get("content-length", "0") != "0"
+    length = request.headers.get("content-length", "0")
+    has_body = length != "0" or "transfer-encoding" in request.headers
     if has_body and request.method != "GET" and content_type != "application/json":
         raise HTTPException(status_code=415, detail="The body must be application/json.")
 
@@ -113,11 +129,21 @@ def _provide_redis(state: State) -> RedisClient:
 
 
 def _docs_assets() -> Router:
-    # The page's scripts come from a wheel, so that it works without the internet.
+    # The page's scripts come from a wheel, so that it works without the internet. A file of their
+    # list or nothing: no path that a client sends ever reaches the file system.
     folder = Path(str(files("litestar_offline_docs") / "static"))
-    return create_static_files_router(
-        DOCS_ASSETS_PATH, directories=[folder], include_in_schema=False
-    )
+    assets = {name: (folder / name).read_bytes() for name in DOCS_ASSETS}
+
+    @get("/{name:str}", include_in_schema=False, sync_to_thread=False)
+    def asset(name: FromPath[str]) -> Response[bytes]:
+        if name not in assets:
+            raise NotFoundException
+        media_type = "text/css" if name.endswith(".css") else "text/javascript"
+        return Response(
+            assets[name], media_type=media_type, headers={"Cache-Control": "max-age=86400"}
+        )
+
+    return Router(DOCS_ASSETS_PATH, route_handlers=[asset])
 
 
 def _openapi() -> OpenAPIConfig:
@@ -141,6 +167,7 @@ def _openapi() -> OpenAPIConfig:
         render_plugins=[
             SwaggerRenderPlugin(
                 path="/",
+                favicon="<link rel='icon' href='data:,'>",
                 js_url=f"{DOCS_ASSETS_PATH}/swagger-ui-bundle.js",
                 css_url=f"{DOCS_ASSETS_PATH}/swagger-ui.css",
                 standalone_preset_js_url=f"{DOCS_ASSETS_PATH}/swagger-ui-standalone-preset.js",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
-from urllib.parse import urlsplit
 
+from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
-from accounting.actor import Actor
+from accounting.actor import Actor, Role
 from accounting.api.request_id import request_id_of
 from accounting.api.tokens import InvalidToken, read_token
 from accounting.bootstrap import Services
@@ -29,6 +30,7 @@ USER_AGENT_LENGTH_MAX: Final = 500
 CUSTOMERS_MAY: Final = "customers_may"
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
+ApiRequest: TypeAlias = Request[Actor, str, Any]
 # Before and after the user is known.
 Anyone: TypeAlias = ASGIConnection[Any, Any, Any, Any]
 Connection: TypeAlias = ASGIConnection[BaseRouteHandler, Actor, str, Any]
@@ -92,7 +94,11 @@ class Authentication(AbstractAuthenticationMiddleware):
 
 def require_role(connection: Connection, handler: BaseRouteHandler) -> None:
     """The one guard: admins may do everything, customers only what a route opens to them."""
-    if not (connection.user.is_admin or handler.opt.get(CUSTOMERS_MAY)):
+    if connection.scope.get("method") == "OPTIONS":  # answered without a user, and says nothing
+        return
+    user: Actor = connection.user
+    is_allowed_customer = user.role is Role.CLIENT and handler.opt.get(CUSTOMERS_MAY)
+    if not (user.is_admin or is_allowed_customer):
         raise AdminsOnly
 
 
@@ -109,8 +115,7 @@ def _token_of(connection: Anyone) -> tuple[str, bool]:
 
 def _check_origin(connection: Anyone, allowed: tuple[str, ...]) -> None:
     origin = connection.headers.get("origin", "")
-    parts = urlsplit(origin)
-    if not parts.scheme or origin.rstrip("/") not in {item.rstrip("/") for item in allowed}:
+    if not origin or origin.rstrip("/") not in {item.rstrip("/") for item in allowed}:
         raise OriginNotAllowed
 
 
@@ -119,7 +124,15 @@ def _actor(connection: Anyone, user: PlatformUser) -> Actor:
     return Actor(
         user_id=user.id,
         role=user.role,
-        ip_address=connection.client.host if connection.client else None,
+        ip_address=_ip_address(connection.client.host if connection.client else ""),
         user_agent=user_agent[:USER_AGENT_LENGTH_MAX] if user_agent else None,
         request_id=request_id_of(connection.scope),
     )
+
+
+def _ip_address(host: str) -> str | None:
+    # Behind a proxy this comes out of X-Forwarded-For, where anything may stand.
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return None

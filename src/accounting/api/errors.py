@@ -25,6 +25,7 @@ from accounting.errors import (
     Conflict,
     Forbidden,
     Invalid,
+    Mismatch,
     NotFound,
     PreconditionFailed,
     Unauthorized,
@@ -40,10 +41,14 @@ _STATUS_OF: Final[Mapping[type[AccountingError], HTTPStatus]] = {
     Invalid: HTTPStatus.BAD_REQUEST,
     Conflict: HTTPStatus.CONFLICT,
     PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    Mismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
     Forbidden: HTTPStatus.FORBIDDEN,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+
+# A body of thousands of wrong fields must not make an answer larger than itself.
+ERRORS_MAX: Final = 20
 
 FieldErrors = Sequence[tuple[str, str]]
 
@@ -56,6 +61,7 @@ def exception_handlers() -> ExceptionHandlersMap:
         HTTPException: _http_exception,
         ConnectionLost: _database_away,
         RecursionError: _nested_too_deeply,
+        UnicodeDecodeError: _not_unicode,
         Exception: _bug,
     }
 
@@ -100,15 +106,22 @@ def _broken_rule(
         error.sentence,
         errors=error.errors if isinstance(error, Invalid) else (),
         facts=error.facts,
-        headers={"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else None,
+        headers=_headers(error),
     )
+
+
+def _headers(error: AccountingError) -> dict[str, str]:
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else {}
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    return headers
 
 
 def _invalid_request(
     request: Request[Any, Any, Any], error: ValidationException
 ) -> Response[dict[str, Any]]:
     extra = error.extra if isinstance(error.extra, list) else []
-    errors = [_field_error(item) for item in extra] or [("body", error.detail)]
+    errors = [_field_error(item) for item in extra[:ERRORS_MAX]] or [("body", error.detail)]
     listed = "; ".join(f"{field}: {message}" for field, message in errors)
     sentence = f"The request is not valid: {listed}."
     return problem(request, HTTPStatus.BAD_REQUEST, "invalid_request", sentence, errors=errors)
@@ -138,6 +151,8 @@ def _http_exception(
         sentence = f"The request body cannot be read: {error.detail}"
         return problem(request, status, "invalid_request", sentence, errors=[("body", sentence)])
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if error.detail == "client disconnected prematurely":  # nobody reads the answer
+            return problem(request, HTTPStatus.BAD_REQUEST, "invalid_request", error.detail)
         return _bug(request, error)
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
     return problem(request, status, code, error.detail or status.phrase, headers=error.headers)
@@ -147,6 +162,12 @@ def _nested_too_deeply(request: Request[Any, Any, Any], _: Exception) -> Respons
     # The JSON parser gives up on a body of thousands of brackets.
     sentence = "The request body is nested too deeply."
     errors = [("body", "is nested too deeply")]
+    return problem(request, HTTPStatus.BAD_REQUEST, "invalid_request", sentence, errors=errors)
+
+
+def _not_unicode(request: Request[Any, Any, Any], _: Exception) -> Response[dict[str, Any]]:
+    sentence = "The request is not UTF-8."
+    errors = [("body", "is not UTF-8")]
     return problem(request, HTTPStatus.BAD_REQUEST, "invalid_request", sentence, errors=errors)
 
 
@@ -165,7 +186,7 @@ def _database_away(request: Request[Any, Any, Any], error: Exception) -> Respons
 def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     request_id = request_id_of(request.scope)
     logger.error(
-        "unexpected error on %s %s (request %s)",
+        "unexpected error on %s %r (request %s)",
         request.method,
         request.url.path,
         request_id,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from typing import Final
 
 from litestar import Response, get
+from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -19,6 +21,7 @@ from accounting.db.client import DriverError, is_primary_reachable
 from accounting.db.setup import is_set_up
 
 PROBE_TIMEOUT_SECONDS: Final = 3.0
+PROBE_KEPT_SECONDS: Final = 1.0
 
 
 class LiveView(BodyOut):
@@ -48,14 +51,10 @@ async def live() -> LiveView:
     tags=["Health"],
 )
 async def ready(
-    services: NamedDependency[Services], redis: NamedDependency[RedisClient]
+    services: NamedDependency[Services], redis: NamedDependency[RedisClient], state: State
 ) -> Response[ReadyView]:
     """200 with a MongoDB primary, Redis and all indexes in place, else 503 saying what lacks."""
-    primary, has_redis, indexes = await asyncio.gather(
-        _in_time(is_primary_reachable(services.db.mongo)),
-        _in_time(_answers(redis)),
-        _in_time(_has_indexes(services)),
-    )
+    primary, has_redis, indexes = await _probe(services, redis, state)
     is_ready = primary and has_redis and indexes
     view = ReadyView(
         status="ready" if is_ready else "not ready",
@@ -75,6 +74,21 @@ async def ready(
 async def metrics() -> Response[bytes]:
     """Counters of this process in Prometheus' text format."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _probe(services: Services, redis: RedisClient, state: State) -> tuple[bool, bool, bool]:
+    # Anybody may ask, so one look serves all who ask within a moment.
+    seen: tuple[bool, bool, bool]
+    looked_at, seen = state.get("readiness", (float("-inf"), (False, False, False)))
+    if time.monotonic() - looked_at > PROBE_KEPT_SECONDS:
+        primary, has_redis, indexes = await asyncio.gather(
+            _in_time(is_primary_reachable(services.db.mongo)),
+            _in_time(_answers(redis)),
+            _in_time(_has_indexes(services)),
+        )
+        seen = (primary, has_redis, indexes)
+        state["readiness"] = (time.monotonic(), seen)
+    return seen
 
 
 async def _answers(redis: RedisClient) -> bool:

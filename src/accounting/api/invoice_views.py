@@ -17,6 +17,7 @@ from accounting.api.schemas import (
     Pagination,
 )
 from accounting.audit.documents import AuditLog
+from accounting.db.database import Session
 from accounting.invoices.documents import Invoice
 from accounting.invoices.rules import InvoiceId, is_overdue
 from accounting.notifications.service import list_notifications
@@ -169,14 +170,19 @@ class AuditTrailView(BodyOut):
 
 
 async def view_invoice(
-    platform: Platform, actor: Actor, invoice: Invoice, today: date
+    platform: Platform,
+    actor: Actor,
+    invoice: Invoice,
+    today: date,
+    *,
+    session: Session | None = None,
 ) -> InvoiceView | InvoiceDetailView:
-    """A single invoice in the shape that this actor may see."""
+    """A single invoice in the shape that this actor may see; reads with the session, if given."""
     [view] = await view_invoices(platform, actor, [invoice], today)
     if not actor.is_admin:
         return view
-    payments = await list_payments([InvoiceId(invoice.id)])
-    notifications = await list_notifications(InvoiceId(invoice.id))
+    payments = await list_payments([InvoiceId(invoice.id)], session=session)
+    notifications = await list_notifications(InvoiceId(invoice.id), session=session)
     return InvoiceDetailView(
         **dict(view),
         payments=[PaymentView.model_validate(payment) for payment in payments],

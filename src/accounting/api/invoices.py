@@ -1,84 +1,69 @@
-"""`/invoices`: create, read, issue, record a payment, audit trail (spec section 5)."""
+"""`/invoices`: create, read, update and delete one (spec section 5)."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Controller, Request, Response, get, post
+from litestar import Controller, delete, get, patch, post
 from litestar.di import NamedDependency, Provide
-from litestar.params import FromPath, JSONBody
-from litestar.status_codes import HTTP_201_CREATED
-from pydantic import Field
+from litestar.params import JSONBody
+from litestar.status_codes import HTTP_201_CREATED, HTTP_204_NO_CONTENT
+from pydantic import Field, field_validator
 
-from accounting.actor import Actor
-from accounting.api.auth import CUSTOMERS_MAY
-from accounting.api.invoice_views import (
-    AuditTrailView,
-    InvoiceDetailView,
-    InvoiceView,
-    view_invoice,
-    view_trail,
+from accounting.api.auth import CUSTOMERS_MAY, ApiRequest
+from accounting.api.invoice_answers import (
+    InvoiceResponse,
+    answer_invoice,
+    answer_invoice_write,
+    itself,
+    provide_invoice_id,
 )
-from accounting.api.schemas import (
-    BASE_PATH,
-    AmountIn,
-    BodyIn,
-    DayIn,
-    IdIn,
-    InstantIn,
-    PeriodIn,
-    UnitPriceIn,
-    WholeIn,
-    parse_id,
-    to_instant,
-)
-from accounting.audit.rules import EntityType
-from accounting.audit.service import history
+from accounting.api.schemas import BodyIn, DayIn, IdIn, PeriodIn, UnitPriceIn, WholeIn
+from accounting.api.writes import expected_version
 from accounting.bootstrap import Services
-from accounting.clock import business_day
 from accounting.ids import ObjectId
-from accounting.invoices.documents import Invoice, get_invoice
-from accounting.invoices.drafts import NewInvoice, create_invoice
-from accounting.invoices.rules import (
-    TOTAL_MINERS_MAX,
-    InvoiceNotFound,
-    InvoiceStatus,
+from accounting.invoices.documents import get_invoice
+from accounting.invoices.drafts import (
+    DraftChanges,
+    NewInvoice,
+    create_invoice,
+    delete_invoice,
+    update_invoice,
 )
-from accounting.invoices.service import issue_invoice
-from accounting.invoices.settlement import record_payment
+from accounting.invoices.rules import TOTAL_MINERS_MAX, InvoiceNotFound, InvoiceStatus
 
-ApiRequest = Request[Actor, str, Any]
+MinersIn = Annotated[WholeIn, Field(ge=1, le=TOTAL_MINERS_MAX)]
 
 
 class CreateInvoice(BodyIn):
     """A draft. Left out, miners are counted, the price is looked up, the due date follows."""
 
     customer_id: IdIn
-    total_miners: Annotated[WholeIn, Field(ge=1, le=TOTAL_MINERS_MAX)] | None = None
+    total_miners: MinersIn | None = None
     unit_price: UnitPriceIn | None = None
     due_date: DayIn | None = None
     billing_period: PeriodIn | None = None
     invoice_generated_date: DayIn | None = None
 
 
-class IssueInvoice(BodyIn):
-    """How to issue; the date may be given as an instant or as a day in the business zone."""
+class UpdateInvoice(BodyIn):
+    """The fields of a draft to change; the others stay. Only the period can be taken away."""
 
-    issued_date: InstantIn | None = None
-    skip_email: bool = False
+    total_miners: MinersIn | None = None
+    unit_price: UnitPriceIn | None = None
+    due_date: DayIn | None = None
+    billing_period: PeriodIn | None = None
 
+    @field_validator("total_miners", "unit_price", "due_date", mode="before")
+    @classmethod
+    def _cannot_be_taken_away(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("cannot be null")
+        return value
 
-class RecordPayment(BodyIn):
-    """Which cost payment pays; left out, the amount is the most that both sides allow."""
-
-    cost_payment_id: IdIn
-    amount_paid: AmountIn | None = None
-    paid_date: InstantIn | None = None
-
-
-async def provide_invoice_id(id: FromPath[str]) -> ObjectId:  # noqa: A002  # the path says {id}
-    """The invoice's id from the path. Raises Invalid naming `id`."""
-    return parse_id("id", id)
+    def changes(self) -> DraftChanges:
+        """What was sent, and nothing else."""
+        return DraftChanges({name: getattr(self, name) for name in self.model_fields_set})
 
 
 class InvoiceController(Controller):
@@ -94,7 +79,8 @@ class InvoiceController(Controller):
         request: ApiRequest,
         services: NamedDependency[Services],
         data: JSONBody[CreateInvoice],
-    ) -> Response[InvoiceView | InvoiceDetailView]:
+    ) -> InvoiceResponse:
+        """Gives the draft the next number of its day."""
         order = NewInvoice(
             customer_id=ObjectId(data.customer_id),
             total_miners=data.total_miners,
@@ -103,10 +89,13 @@ class InvoiceController(Controller):
             billing_period=data.billing_period,
             generated_date=data.invoice_generated_date,
         )
-        invoice = await create_invoice(
-            services.db, request.user, services.platform, services.terms, order
+        return await answer_invoice_write(
+            request,
+            services,
+            lambda db: create_invoice(db, request.user, services.platform, services.terms, order),
+            invoice_of=itself,
+            status_code=HTTP_201_CREATED,
         )
-        return await _answer(request, services, invoice, status_code=HTTP_201_CREATED)
 
     @get("/{id:str}", summary="Read an invoice", opt={CUSTOMERS_MAY: True})
     async def read(
@@ -114,73 +103,41 @@ class InvoiceController(Controller):
         request: ApiRequest,
         services: NamedDependency[Services],
         invoice_id: NamedDependency[ObjectId],
-    ) -> Response[InvoiceView | InvoiceDetailView]:
+    ) -> InvoiceResponse:
         """Admins see payments and e-mails as well; a customer's own drafts are not his to see."""
         invoice = await get_invoice(invoice_id)
         actor = request.user
         is_own = invoice.user_id == actor.user_id and invoice.status is not InvoiceStatus.DRAFT
         if not (actor.is_admin or is_own):
             raise InvoiceNotFound(invoice_id)
-        return await _answer(request, services, invoice)
+        return await answer_invoice(request, services, invoice)
 
-    @post("/{id:str}/issue", summary="Issue a draft", status_code=200)
-    async def issue(
+    @patch("/{id:str}", summary="Change a draft")
+    async def update(
         self,
         request: ApiRequest,
         services: NamedDependency[Services],
         invoice_id: NamedDependency[ObjectId],
-        data: JSONBody[IssueInvoice | None] = None,
-    ) -> Response[InvoiceView | InvoiceDetailView]:
-        """Freezes the customer and queues the e-mail; never waits for the mail server."""
-        choice = data or IssueInvoice()
-        invoice = await services.db.run(
-            request.user,
-            issue_invoice,
-            services.platform,
-            services.terms,
-            invoice_id,
-            issued_date=to_instant(choice.issued_date, services.terms.zone),
-            skip_email=choice.skip_email,
+        data: JSONBody[UpdateInvoice],
+    ) -> InvoiceResponse:
+        """Changes the fields that are sent; the total follows. Send `If-Match` to be safe."""
+        version = expected_version(request)
+        return await answer_invoice_write(
+            request,
+            services,
+            lambda db: db.run(
+                request.user, update_invoice, invoice_id, data.changes(), expected_version=version
+            ),
+            invoice_of=itself,
         )
-        return await _answer(request, services, invoice)
 
-    @post("/{id:str}/record-payment", summary="Apply a cost payment", status_code=200)
-    async def record_payment(
+    @delete("/{id:str}", summary="Delete a draft", status_code=HTTP_204_NO_CONTENT)
+    async def delete(
         self,
         request: ApiRequest,
         services: NamedDependency[Services],
         invoice_id: NamedDependency[ObjectId],
-        data: JSONBody[RecordPayment],
-    ) -> Response[InvoiceView | InvoiceDetailView]:
-        """Applies the amount, or the most that invoice and cost payment both allow."""
-        invoice, _ = await services.db.run(
-            request.user,
-            record_payment,
-            services.platform,
-            invoice_id,
-            ObjectId(data.cost_payment_id),
-            amount=data.amount_paid,
-            paid_date=to_instant(data.paid_date, services.terms.zone),
-        )
-        return await _answer(request, services, invoice)
-
-    @get("/{id:str}/audit-log", summary="Read the audit trail of an invoice")
-    async def audit_log(
-        self, services: NamedDependency[Services], invoice_id: NamedDependency[ObjectId]
-    ) -> AuditTrailView:
-        """Who did what, oldest first, its payments and e-mails included."""
-        entries = await history(EntityType.INVOICE, invoice_id)
-        if not entries:
-            raise InvoiceNotFound(invoice_id)
-        return await view_trail(services.platform, entries)
-
-
-async def _answer(
-    request: ApiRequest, services: Services, invoice: Invoice, *, status_code: int = 200
-) -> Response[InvoiceView | InvoiceDetailView]:
-    today = business_day(services.db.clock(), services.terms.zone)
-    view = await view_invoice(services.platform, request.user, invoice, today)
-    headers = {"ETag": f'"{invoice.version}"'}
-    if status_code == HTTP_201_CREATED:
-        headers["Location"] = f"{BASE_PATH}/invoices/{invoice.id}"
-    return Response(view, status_code=status_code, headers=headers)
+    ) -> None:
+        """Also a cancelled invoice; the audit trail keeps its last state, its number is used up."""
+        version = expected_version(request)
+        await services.db.run(request.user, delete_invoice, invoice_id, expected_version=version)

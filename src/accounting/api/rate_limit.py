@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any, Final, TypeAlias, cast
 
 from litestar.connection import ASGIConnection
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 RedisClient: TypeAlias = Redis
 
 REDIS_TIMEOUT_SECONDS: Final = 1.0
+# After a failure nobody is counted for a while, so that a hung Redis costs one request a second
+# and not every one.
+REST_SECONDS: Final = 5.0
 
 
 def open_redis(url: str) -> RedisClient:
@@ -34,19 +38,24 @@ async def limit_rate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRout
 
     Without Redis nobody is turned away: the limit protects the service, it is no access rule.
     """
+    if connection.scope.get("method") == "OPTIONS":
+        return
     services = cast(Services, connection.app.state.services)
     redis = cast(RedisClient, connection.app.state.redis)
     requests_max, window_seconds = services.settings.rate
     now = int(services.db.clock().timestamp())
     window = now // window_seconds
     key = f"accounting:rate:{connection.user.user_id}:{window}"
+    if time.monotonic() < connection.app.state.get("rate_limit_rests_until", 0.0):
+        return
     try:
         async with redis.pipeline(transaction=True) as pipeline:
             pipeline.incr(key)
             pipeline.expire(key, window_seconds + 1)
             count, _ = await pipeline.execute()
     except (RedisError, OSError) as error:
-        logger.warning("rate limit not counted, Redis is away: %s", error)
+        logger.warning("no rate limit for %s s, Redis is away: %s", REST_SECONDS, error)
+        connection.app.state["rate_limit_rests_until"] = time.monotonic() + REST_SECONDS
         return
     if count > requests_max:
         retry_after = (window + 1) * window_seconds - now

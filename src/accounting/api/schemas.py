@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
 from typing import Annotated, Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 from pydantic.alias_generators import to_camel
 
 from accounting.audit.rules import instant_to_json
+from accounting.db.fields import BILLING_PERIOD_PATTERN
 from accounting.errors import Invalid
 from accounting.ids import ObjectId
-from accounting.money import AMOUNT_MAX, CENT, UNIT_PRICE_MAX
+from accounting.money import AMOUNT_MAX, CENT, UNIT_PRICE_MAX, cents
 
 BASE_PATH: Final = "/api/accounting"
 # Wide enough for every invoice, narrow enough that adding days or a time zone cannot overflow.
 DAY_MIN: Final = date(2000, 1, 1)
 DAY_MAX: Final = date(2999, 12, 31)
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class BodyIn(BaseModel):
@@ -62,16 +72,24 @@ def check_day(field: str, day: date | None) -> date | None:
 
 def check_amount(field: str, amount: Decimal | None) -> Decimal | None:
     """An amount of a query that money can have. Raises Invalid naming the field."""
-    if amount is not None and not (amount.is_finite() and abs(amount) <= AMOUNT_MAX):
-        rule = f"must be an amount of at most {AMOUNT_MAX}"
+    if amount is None:
+        return None
+    if not amount.is_finite() or abs(amount) > AMOUNT_MAX or amount != cents(amount):
+        rule = f"must be an amount of at most {AMOUNT_MAX} with at most two decimals"
         raise Invalid(f"{field} {rule}.", errors=[(field, rule)])
-    return amount
+    return cents(amount)
 
 
-def _only_text(value: object) -> object:
-    # Pydantic would take numbers for seconds since 1970.
-    if not isinstance(value, str):
-        raise ValueError("must be a string")
+def _written_as_day(value: object) -> object:
+    # Pydantic would take numbers, also in quotes, for seconds since 1970.
+    if not isinstance(value, str) or not _DAY.fullmatch(value):
+        raise ValueError("must be a day as YYYY-MM-DD")
+    return value
+
+
+def _written_as_instant(value: object) -> object:
+    if not isinstance(value, str) or not _DAY.match(value):
+        raise ValueError("must be an ISO 8601 instant or a day as YYYY-MM-DD")
     return value
 
 
@@ -79,6 +97,13 @@ def _only_whole(value: object) -> object:
     # Litestar asks Pydantic for lax validation, which would take "5" and true for numbers.
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("must be a whole number")
+    return value
+
+
+def _storable(value: str) -> str:
+    # The database takes NUL in no string that it may be asked to match.
+    if "\x00" in value:
+        raise ValueError("must not contain NUL characters")
     return value
 
 
@@ -113,17 +138,26 @@ IdIn: TypeAlias = Annotated[
     str, Field(pattern=r"^[0-9a-fA-F]{24}$", examples=["66f0c0ffee00000000000101"])
 ]
 UnitPriceIn: TypeAlias = Annotated[
-    Decimal, Field(ge=CENT, le=UNIT_PRICE_MAX, max_digits=10, decimal_places=2)
+    Decimal,
+    Field(ge=CENT, le=UNIT_PRICE_MAX, max_digits=10, decimal_places=2),
+    AfterValidator(cents),
 ]
 AmountIn: TypeAlias = Annotated[
-    Decimal, Field(ge=CENT, le=AMOUNT_MAX, max_digits=12, decimal_places=2)
+    Decimal,
+    Field(ge=CENT, le=AMOUNT_MAX, max_digits=12, decimal_places=2),
+    AfterValidator(cents),
 ]
 WholeIn: TypeAlias = Annotated[int, BeforeValidator(_only_whole)]
-DayIn: TypeAlias = Annotated[date, BeforeValidator(_only_text), AfterValidator(_in_years)]
-InstantIn: TypeAlias = Annotated[datetime, BeforeValidator(_only_text), AfterValidator(_in_years)]
-PeriodIn: TypeAlias = Annotated[
-    str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$", examples=["2026-11"])
+DayIn: TypeAlias = Annotated[date, BeforeValidator(_written_as_day), AfterValidator(_in_years)]
+InstantIn: TypeAlias = Annotated[
+    datetime, BeforeValidator(_written_as_instant), AfterValidator(_in_years)
 ]
+ReasonIn: TypeAlias = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000),
+    AfterValidator(_storable),
+]
+PeriodIn: TypeAlias = Annotated[str, Field(pattern=BILLING_PERIOD_PATTERN, examples=["2026-11"])]
 
 # What goes out: text, made from the stored value.
 IdOut: TypeAlias = Annotated[
@@ -153,17 +187,18 @@ class SortDirection(StrEnum):
 
 
 class Pagination(BodyOut):
-    """Where a page stands in its list."""
+    """Where a page stands in its list; with a cursor nothing is counted and only `limit` is set."""
 
-    page: int
+    page: int | None
     limit: int
-    total: int
-    pages: int
+    total: int | None
+    pages: int | None
 
 
-def pagination(page: int, limit: int, total: int) -> Pagination:
+def pagination(page: int | None, limit: int, total: int | None) -> Pagination:
     """The numbers of a page; an empty list has no pages."""
-    return Pagination(page=page, limit=limit, total=total, pages=-(-total // limit))
+    pages = None if total is None else -(-total // limit)
+    return Pagination(page=page, limit=limit, total=total, pages=pages)
 
 
 JsonObject: TypeAlias = dict[str, Any]

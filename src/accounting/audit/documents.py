@@ -1,4 +1,4 @@
-"""The audit entry as stored (spec: Model 5)."""
+"""The audit entry, the head of its chain and the daily seal (spec: Model 5, section 7)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,36 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from accounting.audit.rules import AuditAction, entry_hash
+from accounting.audit.rules import AuditAction, SealPeriod, entry_hash
 from accounting.db.document import BaseDocument, index
-from accounting.db.fields import Instant, Sha256Hex, Text
+from accounting.db.fields import Count, Day, Instant, Sha256Hex, Text
 from accounting.ids import ObjectId
 
+EntityTypeName = Annotated[str, Field(min_length=1, max_length=50)]
+Seq = Annotated[int, Field(ge=1)]
 
-class AuditLog(BaseDocument):
+
+class ChainedDocument(BaseDocument):
+    """A link of a chain: its hash covers its content and the hash of the link before it."""
+
+    prev_hash: Sha256Hex
+    hash: Sha256Hex
+
+    def computed_hash(self) -> str:
+        """What `hash` must be for this content."""
+        content = {
+            (field.alias or name): getattr(self, name)
+            for name, field in type(self).model_fields.items()
+            if name not in ("hash", "prev_hash", "revision_id")
+        }
+        return entry_hash(content, self.prev_hash)
+
+
+class AuditLog(ChainedDocument):
     """One action by one actor on one entity; append-only."""
 
     action: AuditAction
-    entity_type: Annotated[str, Field(min_length=1, max_length=50)]
+    entity_type: EntityTypeName
     entity_id: ObjectId
     user_id: ObjectId
     changes: dict[str, Any] | None = None
@@ -25,9 +44,7 @@ class AuditLog(BaseDocument):
     user_agent: Annotated[str, Field(max_length=500)] | None = None
     request_id: Annotated[str, Field(max_length=100)] | None = None
     created_at: Instant
-    seq: Annotated[int, Field(ge=1)]
-    prev_hash: Sha256Hex
-    hash: Sha256Hex
+    seq: Seq
 
     class Settings:
         name = "audit_logs"
@@ -38,13 +55,46 @@ class AuditLog(BaseDocument):
             index("userId"),
             index("createdAt"),
             index("action"),
+            # Newest first without a sort in memory; a day's entries in the order of its seal.
+            index("createdAt", "_id"),
         ]
 
-    def computed_hash(self) -> str:
-        """What `hash` must be for this content."""
-        content = {
-            (field.alias or name): getattr(self, name)
-            for name, field in type(self).model_fields.items()
-            if name not in ("hash", "prev_hash", "revision_id")
-        }
-        return entry_hash(content, self.prev_hash)
+
+class AuditHead(BaseDocument):
+    """Where the chain of an entity ends: the last entry that was recorded.
+
+    A chain cannot witness its own end. Without the head an entry that was the last of its chain
+    could be deleted unseen until the day is sealed, and the next entry would take its place.
+    """
+
+    entity_type: EntityTypeName
+    entity_id: ObjectId
+    seq: Seq
+    hash: Sha256Hex
+
+    class Settings:
+        name = "audit_heads"
+        indexes = [index("entityType", "entityId", unique=True)]
+
+
+class AuditSeal(ChainedDocument):
+    """The Merkle root over all entries of one business day, chained to the seal of the day before.
+
+    The leaves are the entries' hashes in order of (createdAt, _id).
+    """
+
+    day: Day
+    starts_at: Instant
+    ends_at: Instant
+    entry_count: Count
+    merkle_root: Sha256Hex
+    created_at: Instant
+
+    class Settings:
+        name = "audit_seals"
+        # Two sealers may race: this index lets one seal per day through.
+        indexes = [index("day", unique=True)]
+
+    @property
+    def period(self) -> SealPeriod:
+        return SealPeriod(self.day, self.starts_at, self.ends_at)

@@ -5,14 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum
+from types import NoneType
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
-from accounting.ids import ObjectId
+from accounting.clock import business_day, start_of_day
+from accounting.ids import StoredId
 
 FIRST_PREV_HASH: Final = "0" * 64
+# RFC 6962. Without them the two hashes below a node could be shown as one leaf, and a shorter list
+# of entries would have the same root.
+_LEAF: Final = b"\x00"
+_NODE: Final = b"\x01"
+_JSON_ALREADY: Final = frozenset({str, int, float, bool, NoneType})
 
 Snapshot = Mapping[str, Any]
 
@@ -72,10 +81,12 @@ def to_json(value: object) -> Any:  # noqa: PLR0911  # one line per kind of valu
 
     Entries keep this form, so that what was recorded cannot change its meaning with a codec.
     """
+    if type(value) in _JSON_ALREADY:  # most values; the order of the cases costs time otherwise
+        return value
     match value:
         case Enum():
             return value.value
-        case Decimal() | ObjectId():
+        case Decimal() | StoredId():
             return str(value)
         case datetime():
             return instant_to_json(value)
@@ -95,10 +106,10 @@ def instant_to_json(value: datetime) -> str:
 
 
 def entry_hash(entry: Mapping[str, object], prev_hash: str) -> str:
-    """SHA-256 over the canonical entry and the hash of the entry before it.
+    """SHA-256 over the canonical entry, or seal, and the hash of the one before it.
 
     Canonical: the JSON form, keys sorted, no white space, UTF-8. `entry` holds every stored field
-    but `hash` itself.
+    but `hash` and `prevHash`.
     """
     canonical = json.dumps(
         to_json({**entry, "prevHash": prev_hash}),
@@ -107,3 +118,67 @@ def entry_hash(entry: Mapping[str, object], prev_hash: str) -> str:
         ensure_ascii=False,
     )
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class MerkleTree:
+    """One hash for a list of any length, built leaf by leaf; the tree of RFC 6962.
+
+    It keeps the roots of complete subtrees only, so that a day of a million entries costs some
+    twenty hashes of memory.
+    """
+
+    def __init__(self) -> None:
+        self.leaf_count = 0
+        self._complete: list[tuple[int, bytes]] = []  # (height, root), the highest first
+
+    def add(self, entry_hash: object) -> None:
+        """Append a leaf: the hash of an entry, or whatever a forger has put in its place."""
+        self.leaf_count += 1
+        height, root = 0, hashlib.sha256(_LEAF + str(entry_hash).encode()).digest()
+        while self._complete and self._complete[-1][0] == height:
+            _, left = self._complete.pop()
+            height, root = height + 1, _node_hash(left, root)
+        self._complete.append((height, root))
+
+    def root(self) -> str:
+        """The hash over all leaves in their order; of no leaves, the hash of nothing."""
+        if not self._complete:
+            return hashlib.sha256().hexdigest()
+        roots = [root for _, root in self._complete]
+        root = roots.pop()
+        while roots:
+            root = _node_hash(roots.pop(), root)
+        return root.hex()
+
+
+def _node_hash(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(_NODE + left + right).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class SealPeriod:
+    """What one seal covers: `starts_at <= createdAt < ends_at`, named after its business day."""
+
+    day: date
+    starts_at: datetime
+    ends_at: datetime
+
+
+def first_period(first_entry_at: datetime, zone: ZoneInfo) -> SealPeriod:
+    """The business day on which the trail begins."""
+    day = business_day(first_entry_at, zone)
+    return SealPeriod(day, start_of_day(day, zone), _end_of_day(day, zone))
+
+
+def next_period(last: SealPeriod, zone: ZoneInfo) -> SealPeriod:
+    """The day after the last sealed one.
+
+    It begins where that one ended, so that no instant is left out or sealed twice when the
+    business zone was changed in between.
+    """
+    day = last.day + timedelta(days=1)
+    return SealPeriod(day, last.ends_at, max(last.ends_at, _end_of_day(day, zone)))
+
+
+def _end_of_day(day: date, zone: ZoneInfo) -> datetime:
+    return start_of_day(day + timedelta(days=1), zone)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from accounting.audit.documents import AuditLog
+from typing import Any, Final
+
+from accounting.audit.documents import AuditHead, AuditLog
 from accounting.audit.rules import (
     FIRST_PREV_HASH,
     AuditAction,
@@ -13,7 +15,8 @@ from accounting.audit.rules import (
 from accounting.db.database import Session, Transaction
 from accounting.ids import ObjectId, new_id
 
-HISTORY_ENTRIES_MAX = 1_000
+DESCRIPTION_LENGTH_MAX: Final = 2_000
+HISTORY_ENTRIES_MAX: Final = 1_000
 
 
 async def record(
@@ -27,8 +30,8 @@ async def record(
 ) -> AuditLog:
     """Append an entry in the transaction of the change itself, so that neither exists alone.
 
-    The entry continues its entity's chain; when two writers append at once, the unique index on
-    `seq` lets one through and the other's transaction is run again. Spec: section 7.
+    The entry continues its entity's chain. Two writers who append at once meet at the head of the
+    chain: one goes through, the other's transaction is run again. Spec: section 7.
     """
     entity_type, entity_id = entity
     last = await _last_entry(entity_type, entity_id, tx.session)
@@ -39,15 +42,19 @@ async def record(
         entity_id=entity_id,
         user_id=tx.actor.user_id,
         changes=changed_fields(before, after) if before or after else None,
-        description=description,
+        description=description[:DESCRIPTION_LENGTH_MAX],
         ip_address=tx.actor.ip_address,
         user_agent=tx.actor.user_agent,
         request_id=tx.actor.request_id,
         created_at=tx.now,
-        seq=last.seq + 1 if last else 1,
-        prev_hash=last.hash if last else FIRST_PREV_HASH,
     )
-    entry.hash = entry.computed_hash()
+    _link(entry, last.seq if last else 0, last.hash if last else FIRST_PREV_HASH)
+    head = await _move_head(tx, entry)
+    if head and head["hash"] != entry.prev_hash:
+        # Somebody has removed, replaced or added entries at the end of this chain. Go on from what
+        # was recorded, beyond every number in use, so that the verification still finds it.
+        _link(entry, max(entry.seq - 1, head["seq"]), head["hash"])
+        await _move_head(tx, entry)
     await entry.add(tx)
     return entry
 
@@ -72,3 +79,20 @@ async def _last_entry(
         .sort("-seq")
         .first_or_none()
     )
+
+
+def _link(entry: AuditLog, seq_before: int, hash_before: str) -> None:
+    entry.seq = seq_before + 1
+    entry.prev_hash = hash_before
+    entry.hash = entry.computed_hash()
+
+
+async def _move_head(tx: Transaction, entry: AuditLog) -> dict[str, Any] | None:
+    """Let the chain end with this entry; returns the head as it was, None for a first entry."""
+    head: dict[str, Any] | None = await AuditHead.get_motor_collection().find_one_and_update(
+        {"entityType": entry.entity_type, "entityId": entry.entity_id},
+        {"$set": {"seq": entry.seq, "hash": entry.hash}, "$setOnInsert": {"_id": new_id()}},
+        upsert=True,
+        session=tx.session,
+    )
+    return head

@@ -9,11 +9,14 @@ from typing import Final
 
 import click
 
+from accounting.audit.sealing import seal_days
 from accounting.bootstrap import Services, open_services
+from accounting.cli.progress import progress_bars
 from accounting.clock import clock_at, utc_now
 from accounting.notifications.mailer import SmtpMailer
 from accounting.settings import load_settings
 from accounting.worker.delivery import deliver_due
+from accounting.worker.runs import execute_free_runs
 
 Job = Callable[[Services], Awaitable[str]]
 
@@ -25,7 +28,32 @@ async def _deliver(services: Services) -> str:
     return f"deliver: {counts or 'nothing was due'}"
 
 
-JOBS: Final[Mapping[str, Job]] = {"deliver": _deliver}
+async def _runs(services: Services) -> str:
+    with progress_bars() as show:
+        ended = await execute_free_runs(
+            services,
+            on_progress=lambda run, finished: show(f"run {run.id}", finished, run.counts.total),
+        )
+    counts = [run.counts for run in ended]
+    return (
+        f"runs: {len(ended)} worked on, {sum(count.done for count in counts)} done, "
+        f"{sum(count.skipped for count in counts)} skipped, "
+        f"{sum(count.failed for count in counts)} failed"
+        if ended
+        else "runs: nothing was to be done"
+    )
+
+
+async def _seal(services: Services) -> str:
+    # A seal cannot be taken back, so that no `--as-of` seals a day which is not over.
+    until = min(services.db.clock(), utc_now())
+    seals = await seal_days(services.db, services.terms.zone, until)
+    if not seals:
+        return "seal: every day that is over was sealed"
+    return f"seal: {len(seals)} days sealed, the last {seals[-1].day} with {seals[-1].hash}"
+
+
+JOBS: Final[Mapping[str, Job]] = {"deliver": _deliver, "runs": _runs, "seal": _seal}
 
 
 @click.group()

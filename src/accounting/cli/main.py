@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from accounting.cli.audit import audit
 from accounting.cli.db import db
 from accounting.cli.jobs import jobs
 from accounting.cli.run import beat, dev, serve, worker
@@ -24,7 +25,7 @@ def cli(debug: bool) -> None:
     """Accounting service: invoices, payments, audit trail and e-mail. Spec section 9."""
 
 
-for command in (serve, worker, beat, dev, db, jobs, token):
+for command in (serve, worker, beat, dev, db, jobs, audit, token):
     cli.add_command(command)
 
 

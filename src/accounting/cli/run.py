@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Final
 
 import click
 
 from accounting.settings import Settings, load_settings
+
+# A client that never ends its request must not keep the server from stopping.
+SHUTDOWN_SECONDS_MAX: Final = 20
 
 
 @click.command()
@@ -38,6 +42,7 @@ def serve(host: str | None, port: int | None) -> None:
         log_level=settings.log_level.lower(),
         access_log=False,
         server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS_MAX,
         log_config=None,
     )
 

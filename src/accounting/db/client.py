@@ -13,6 +13,7 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo.errors import (
     ConfigurationError,
     ConnectionFailure,
+    ExecutionTimeout,
     InvalidURI,
     OperationFailure,
     PyMongoError,
@@ -28,6 +29,7 @@ MongoDatabase: TypeAlias = AsyncIOMotorDatabase[dict[str, Any]]
 # What the edges may catch without naming the driver.
 DriverError = PyMongoError
 ConnectionLost = ConnectionFailure
+TimeLimitReached = ExecutionTimeout
 
 SERVER_VERSION_MIN: Final = (5, 0)
 # Used where the address does not say otherwise.

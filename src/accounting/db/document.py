@@ -62,8 +62,6 @@ class BaseDocument(Document):
     model_config = ConfigDict(
         alias_generator=storage_alias, populate_by_name=True, validate_assignment=False
     )
-    # For the setup: whether the validator refuses fields that the class does not know.
-    is_closed: ClassVar[bool] = True
     # Bookkeeping that changes with every write and says nothing about the business.
     not_audited: ClassVar[frozenset[str]] = frozenset(
         {"id", "revision_id", "version", "created_at", "created_by", "updated_at", "updated_by"}

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from bson import Decimal128
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from accounting.clock import to_milliseconds
-from accounting.money import AMOUNT_MAX, UNIT_PRICE_MAX, ZERO
+from accounting.money import AMOUNT_MAX, CENT, UNIT_PRICE_MAX, ZERO, cents
 
 
 def _from_decimal128(value: object) -> object:
@@ -31,15 +31,24 @@ def _to_utc(value: datetime) -> datetime:
     return to_milliseconds(aware)
 
 
+BILLING_PERIOD_PATTERN: Final = r"^2[0-9]{3}-(0[1-9]|1[0-2])$"
+
+# `cents` last: two places always, so that 1E+2 and 100.00 are the same text in every document.
 UnitPrice: TypeAlias = Annotated[
-    Decimal, BeforeValidator(_from_decimal128), Field(ge=ZERO, le=UNIT_PRICE_MAX, decimal_places=2)
+    Decimal,
+    BeforeValidator(_from_decimal128),
+    Field(ge=CENT, le=UNIT_PRICE_MAX, decimal_places=2),
+    AfterValidator(cents),
 ]
 Amount: TypeAlias = Annotated[
-    Decimal, BeforeValidator(_from_decimal128), Field(ge=ZERO, le=AMOUNT_MAX, decimal_places=2)
+    Decimal,
+    BeforeValidator(_from_decimal128),
+    Field(ge=ZERO, le=AMOUNT_MAX, decimal_places=2),
+    AfterValidator(cents),
 ]
 Day: TypeAlias = Annotated[date, BeforeValidator(_to_date)]
 Instant: TypeAlias = Annotated[datetime, AfterValidator(_to_utc)]
-BillingPeriod: TypeAlias = Annotated[str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$")]
+BillingPeriod: TypeAlias = Annotated[str, Field(pattern=BILLING_PERIOD_PATTERN)]
 Sha256Hex: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=2_147_483_647)]
 Version: TypeAlias = Annotated[int, Field(ge=1)]

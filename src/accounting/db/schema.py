@@ -50,7 +50,7 @@ def collection_spec(document: type[BaseDocument]) -> CollectionSpec:
     settings: Any = document.Settings
     return CollectionSpec(
         name=settings.name,
-        validator={"$jsonSchema": object_schema(document)},
+        validator={"$jsonSchema": object_schema(document), **getattr(settings, "rules", {})},
         indexes=tuple(getattr(settings, "indexes", ())),
     )
 
@@ -70,7 +70,7 @@ def object_schema(model: type[BaseModel]) -> Schema:
         "bsonType": "object",
         "required": sorted(required),
         "properties": properties,
-        "additionalProperties": not getattr(model, "is_closed", True),
+        "additionalProperties": False,
     }
 
 
@@ -144,7 +144,8 @@ def _add_limits(schema: Schema, metadata: Iterable[Any]) -> None:
         elif isinstance(limit, MaxLen):
             schema["maxItems" if _is_list(schema) else "maxLength"] = limit.max_length
         elif pattern := getattr(limit, "pattern", None):
-            schema["pattern"] = pattern
+            # In PCRE `$` would let a trailing newline through.
+            schema["pattern"] = pattern.removesuffix("$") + (r"\z" if pattern[-1] == "$" else "")
         elif (places := getattr(limit, "decimal_places", None)) is not None:
             schema["multipleOf"] = Decimal128(Decimal(1).scaleb(-places))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -79,6 +80,10 @@ class Invoice(VersionedDocument):
 
     class Settings:
         name = "invoices"
+        # What no range of one field can say; the last judge of allocations.
+        rules: ClassVar[dict[str, Any]] = {
+            "$expr": {"$lte": ["$amountPaid", "$totalAmount"]},
+        }
         indexes = [
             index("userId"),
             index("status"),
@@ -102,6 +107,14 @@ class AccountingCounter(BaseDocument):
     class Settings:
         name = "accounting_counters"
         indexes: Indexes = []
+
+
+async def find_invoices(
+    invoice_ids: Iterable[InvoiceId], *, session: Session | None = None
+) -> dict[InvoiceId, Invoice]:
+    """Those of these invoices that exist, by id."""
+    found = Invoice.find({"_id": {"$in": list(invoice_ids)}}, session=session)
+    return {InvoiceId(invoice.id): invoice async for invoice in found}
 
 
 async def get_invoice(invoice_id: InvoiceId, *, session: Session | None = None) -> Invoice:

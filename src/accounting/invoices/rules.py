@@ -143,6 +143,15 @@ def due_date(generated: date, due_days: int) -> date:
     return generated + timedelta(days=due_days)
 
 
+def due_date_at_issue(due: date, *, generated: date, issued: date, due_days: int) -> date:
+    """A due date that was the draft's default starts anew at the day of issue; a given one stays.
+
+    Else a draft that waited for its issue would be due earlier than promised, or at once.
+    """
+    is_default = due == due_date(generated, due_days)
+    return due_date(issued, due_days) if is_default else due
+
+
 def balance_due(total_amount: Decimal, amount_paid: Decimal) -> Decimal:
     """What is still to be paid, in cents."""
     return total_amount - amount_paid

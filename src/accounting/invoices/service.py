@@ -18,6 +18,7 @@ from accounting.invoices.rules import (
     InvoiceId,
     InvoiceStatus,
     check_allowed,
+    due_date_at_issue,
 )
 from accounting.invoices.trail import record_change
 from accounting.money import ZERO
@@ -48,12 +49,19 @@ async def issue_invoice(
     draft.check_version(expected_version)
     check_allowed(InvoiceAction.ISSUE, draft.status, draft.invoice_number)
     customer = await get_customer(platform, draft.user_id)
+    issued_at = issued_date or tx.now
 
     issued = await draft.change(
         tx,
         expect={"status": draft.status},
         status=InvoiceStatus.ISSUED,
-        issued_date=issued_date or tx.now,
+        issued_date=issued_at,
+        due_date=due_date_at_issue(
+            draft.due_date,
+            generated=draft.invoice_generated_date,
+            issued=business_day(issued_at, terms.zone),
+            due_days=terms.due_days,
+        ),
         customer=CustomerSnapshot(
             name=customer.name, email=customer.email, company_name=customer.company_name
         ),

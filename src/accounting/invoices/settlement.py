@@ -169,6 +169,12 @@ async def allocate_payments(
     return made
 
 
+async def payments_of_customer(customer_id: UserId) -> dict[str, object]:
+    """The filter that finds the payments of a customer's invoices."""
+    invoices = Invoice.get_motor_collection().find({"userId": customer_id}, {"_id": 1})
+    return {"invoiceId": {"$in": [raw["_id"] async for raw in invoices]}}
+
+
 async def _list_open(customer_id: UserId, session: Session | None) -> dict[InvoiceId, Invoice]:
     found = Invoice.find(
         {"userId": customer_id, "status": {"$in": sorted(OPEN_STATUSES)}}, session=session

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from accounting.db.fields import Count, Email, Instant, Text
 from accounting.ids import ObjectId
 from accounting.notifications.rules import NotificationStatus, NotificationType
 
+CC_ADDRESSES_MAX: Final = 20
+
 
 class InvoiceNotification(BaseDocument):
     """A row of the outbox; `leaseUntil` is set while a worker holds it."""
@@ -18,7 +20,7 @@ class InvoiceNotification(BaseDocument):
     invoice_id: ObjectId
     notification_type: NotificationType
     sent_to: Email
-    cc_emails: Annotated[list[Email], Field(max_length=20)] = []
+    cc_emails: Annotated[list[Email], Field(max_length=CC_ADDRESSES_MAX)] = []
     sent_at: Instant | None = None
     is_read: bool = False
     opened_at: Instant | None = None

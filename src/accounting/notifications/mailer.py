@@ -66,6 +66,12 @@ class OutcomeUnknown(MailNotAccepted):
     """The whole mail was sent, the reply is missing: sending again may deliver it twice."""
 
 
+# Content scanners take their time after the final dot (RFC 5321 section 4.5.3.2.6 asks for ten
+# minutes); both together stay below LEASE_SECONDS, so that no other worker starts meanwhile.
+OFFER_SECONDS_MAX: Final = 20.0
+VERDICT_SECONDS_MAX: Final = 80.0
+
+
 class Mailer(Protocol):
     """Whatever can send an e-mail."""
 
@@ -116,14 +122,22 @@ class SmtpMailer:
     Raises Misconfigured for any other URL.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float = 20) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_seconds: float = OFFER_SECONDS_MAX,
+        verdict_seconds: float = VERDICT_SECONDS_MAX,
+    ) -> None:
         self._server = _parse_url(url)
         self._timeout_seconds = timeout_seconds
+        self._verdict_seconds = verdict_seconds
 
     async def send(self, message: EmailMessage) -> None:
         """Return when the server has accepted the mail for its To recipient.
 
-        Takes at most `timeout_seconds` from connecting to the last reply.
+        Takes at most `timeout_seconds` from connecting to the content, and `verdict_seconds` from
+        there to the last reply.
         Raises TemporaryFailure, RecipientRefused, PermanentFailure or OutcomeUnknown.
         """
         content = _LEADING_DOT.sub(b"..", message.as_bytes(policy=_WIRE_POLICY))
@@ -131,7 +145,7 @@ class SmtpMailer:
         smtp = self._server.client()
         try:
             await self._offer(smtp, message, deadline)
-            await self._hand_over(smtp, content, deadline)
+            await self._hand_over(smtp, content)
         except (TemporaryFailure, RecipientRefused, PermanentFailure):
             _hang_up(smtp)
             raise
@@ -157,11 +171,11 @@ class SmtpMailer:
             # Also a server that lacks the STARTTLS or the login we need, or fails to prove who it
             # is. That is no verdict on this mail: nothing of it was shown, and it can go out as
             # soon as the server or our setting is put right.
-            raise TemporaryFailure(self._in_words(error)) from error
+            raise TemporaryFailure(_in_words(error, self._timeout_seconds)) from error
         if reply.code != _START_INPUT:
             raise _refusal(reply.code, reply.message)
 
-    async def _hand_over(self, smtp: SMTP, content: bytes, deadline: float) -> None:
+    async def _hand_over(self, smtp: SMTP, content: bytes) -> None:
         """Send the content and its final dot, and wait for the verdict.
 
         `SMTP.data` does this and DATA in one step, so that its errors do not tell on which side
@@ -172,21 +186,22 @@ class SmtpMailer:
         if protocol is None or not protocol.is_connected:
             raise TemporaryFailure("Connection lost before the content was sent.")
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(self._verdict_seconds):
                 protocol.write(content + b".\r\n")
                 reply = await protocol.read_response()
         except (SMTPException, OSError) as error:
-            raise OutcomeUnknown(self._in_words(error)) from error
+            raise OutcomeUnknown(_in_words(error, self._verdict_seconds)) from error
         if 200 <= reply.code <= 299:
             return
         if 400 <= reply.code <= 599:
             raise _refusal(reply.code, reply.message)
         raise OutcomeUnknown(f"{reply.code} {reply.message}")
 
-    def _in_words(self, error: Exception) -> str:
-        if isinstance(error, TimeoutError) and not isinstance(error, SMTPException):
-            return f"No answer from the mail server within {self._timeout_seconds:g} seconds."
-        return str(error) or type(error).__name__
+
+def _in_words(error: Exception, seconds: float) -> str:
+    if isinstance(error, TimeoutError) and not isinstance(error, SMTPException):
+        return f"No answer from the mail server within {seconds:g} seconds."
+    return str(error) or type(error).__name__
 
 
 async def _name_recipients(smtp: SMTP, message: EmailMessage) -> None:

@@ -70,14 +70,6 @@ class InvoiceFacts:
         return self.total_amount - self.amount_paid
 
 
-@dataclass(frozen=True)
-class MailSettings:
-    """How this installation writes e-mails."""
-
-    sender: str
-    """An RFC 5322 mailbox, `Accounting <billing@example.com>`."""
-
-
 def compose_invoice_issued(
     facts: InvoiceFacts,
     *,

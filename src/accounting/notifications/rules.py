@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from accounting.clock import after
-from accounting.errors import NotFound
 from accounting.ids import ObjectId
 
 NotificationId: TypeAlias = ObjectId
@@ -17,13 +16,6 @@ RETRY_DELAYS_SECONDS: Final = (300, 600, 1_200)
 # Longer than the longest SMTP conversation, so that a claim outlives its own attempt.
 LEASE_SECONDS: Final = 120
 FAILURE_REASON_LENGTH_MAX: Final = 500
-
-
-class NotificationNotFound(NotFound):
-    """No notification with this id."""
-
-    def __init__(self, notification_id: NotificationId) -> None:
-        super().__init__(f"There is no notification {notification_id}.")
 
 
 class NotificationType(StrEnum):

@@ -5,8 +5,11 @@ The stored row is the truth and the queue a hint: a lost message costs a minute,
 
 from __future__ import annotations
 
+import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from email.message import EmailMessage
 from typing import Final
 
@@ -14,8 +17,8 @@ from accounting.actor import SYSTEM
 from accounting.audit.rules import AuditAction, EntityType
 from accounting.audit.service import record
 from accounting.clock import after
-from accounting.db.database import Database, Transaction
-from accounting.errors import Invalid
+from accounting.db.database import Database, Session, Transaction
+from accounting.errors import AccountingError
 from accounting.ids import ObjectId, new_id
 from accounting.notifications.documents import InvoiceNotification
 from accounting.notifications.mailer import (
@@ -27,16 +30,34 @@ from accounting.notifications.mailer import (
 from accounting.notifications.rules import (
     FAILURE_REASON_LENGTH_MAX,
     LEASE_SECONDS,
+    RETRY_DELAYS_SECONDS,
     NotificationId,
     NotificationStatus,
     NotificationType,
     next_retry_at,
 )
 
+logger = logging.getLogger(__name__)
+
 DELIVER_JOB: Final = "notifications.deliver"
 VIEW_TOKEN_BYTES: Final = 32
 
+# What a failure means for the row; PENDING is tried again. The rest has failed for good.
+_STATUS_AFTER: Final[Mapping[type[MailNotAccepted], NotificationStatus]] = {
+    TemporaryFailure: NotificationStatus.PENDING,
+    RecipientRefused: NotificationStatus.BOUNCED,
+}
+
 Compose = Callable[[InvoiceNotification], Awaitable[EmailMessage]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """How an attempt to send ended."""
+
+    status: NotificationStatus
+    reason: str | None = None
+    message_id: str | None = None
 
 
 async def queue_notification(
@@ -60,7 +81,6 @@ async def queue_notification(
         sent_to=to,
         cc_emails=list(cc),
         dedupe_key=dedupe_key,
-        message_id=f"<{notification_id}@accounting>",
         view_token=secrets.token_urlsafe(VIEW_TOKEN_BYTES),
         created_at=tx.now,
     )
@@ -69,9 +89,15 @@ async def queue_notification(
     return notification
 
 
-async def list_notifications(invoice_id: ObjectId) -> list[InvoiceNotification]:
+async def list_notifications(
+    invoice_id: ObjectId, *, session: Session | None = None
+) -> list[InvoiceNotification]:
     """The e-mails about an invoice, oldest first."""
-    return await InvoiceNotification.find({"invoiceId": invoice_id}).sort("_id").to_list()
+    return (
+        await InvoiceNotification.find({"invoiceId": invoice_id}, session=session)
+        .sort("_id")
+        .to_list()
+    )
 
 
 async def delete_notifications(tx: Transaction, invoice_id: ObjectId) -> None:
@@ -81,115 +107,111 @@ async def delete_notifications(tx: Transaction, invoice_id: ObjectId) -> None:
     )
 
 
-async def list_due(db: Database, *, limit: int) -> list[NotificationId]:
-    """The e-mails that wait to be sent now and that nobody holds, oldest first."""
+async def list_due(
+    db: Database, *, limit: int, due_by: datetime | None = None
+) -> list[NotificationId]:
+    """The e-mails that wait to be sent now, or by then, and that nobody holds, oldest first."""
     now = db.clock()
-    due = InvoiceNotification.get_motor_collection().find(
-        {
-            "status": NotificationStatus.PENDING,
-            "nextRetryAt": {"$not": {"$gt": now}},
-            "leaseUntil": {"$not": {"$gt": now}},
-        },
-        {"_id": 1},
-    )
+    due = InvoiceNotification.get_motor_collection().find(_due(due_by or now, now), {"_id": 1})
     return [raw["_id"] async for raw in due.sort("_id", 1).limit(limit)]
 
 
 async def deliver_notification(
-    db: Database, notification_id: NotificationId, *, mailer: Mailer, compose: Compose
+    db: Database,
+    notification_id: NotificationId,
+    *,
+    mailer: Mailer,
+    compose: Compose,
+    due_by: datetime | None = None,
 ) -> InvoiceNotification | None:
     """Send one e-mail if it is due and nobody else holds it; returns the row, or None.
 
     Safe to call twice and at the same time: the claim is one atomic write. The outcome is stored
-    with its audit entry. Spec: section 6.
+    with its audit entry, also when it is a bug: no row is tried without end. `due_by` stands in
+    for the present when retries that are due later are wanted now. Spec: section 6.
     """
-    claimed = await _claim(db, notification_id)
+    claimed = await _claim(db, notification_id, due_by or db.clock())
     if claimed is None:
         return None
+    outcome = await _attempt(claimed, mailer, compose)
+    ended: InvoiceNotification = await db.run(SYSTEM, _end_attempt, claimed, outcome)
+    return ended
+
+
+async def _attempt(claimed: InvoiceNotification, mailer: Mailer, compose: Compose) -> _Outcome:
+    if claimed.retry_count > len(RETRY_DELAYS_SECONDS):
+        return _Outcome(NotificationStatus.FAILED, "its worker died again and again")
     try:
-        await mailer.send(await compose(claimed))
-    except TemporaryFailure as failure:
-        return await db.run(SYSTEM, _put_off, claimed, failure.reason)
-    except RecipientRefused as failure:
-        status = NotificationStatus.BOUNCED
-        return await db.run(SYSTEM, _give_up, claimed, status, failure.reason)
+        message = await compose(claimed)
+        await mailer.send(message)
     except MailNotAccepted as failure:
-        status = NotificationStatus.FAILED
-        return await db.run(SYSTEM, _give_up, claimed, status, failure.reason)
-    except Invalid as error:  # the address itself cannot be written to
-        status = NotificationStatus.FAILED
-        return await db.run(SYSTEM, _give_up, claimed, status, error.sentence)
-    return await db.run(SYSTEM, _mark_sent, claimed)
+        status = _STATUS_AFTER.get(type(failure), NotificationStatus.FAILED)
+        return _Outcome(status, failure.reason)
+    except AccountingError as error:  # no such invoice, or an address that cannot be written to
+        return _Outcome(NotificationStatus.FAILED, error.sentence)
+    except Exception as error:  # a bug: it must neither stop the others nor come back for ever
+        logger.exception("notification %s could not be sent", claimed.id)
+        return _Outcome(NotificationStatus.PENDING, f"internal error: {type(error).__name__}")
+    return _Outcome(NotificationStatus.SENT, message_id=message["Message-ID"])
 
 
-async def _claim(db: Database, notification_id: NotificationId) -> InvoiceNotification | None:
+async def _claim(
+    db: Database, notification_id: NotificationId, due_by: datetime
+) -> InvoiceNotification | None:
     now = db.clock()
-    raw = await InvoiceNotification.get_motor_collection().find_one_and_update(
-        {
-            "_id": notification_id,
-            "status": NotificationStatus.PENDING,
-            "nextRetryAt": {"$not": {"$gt": now}},
-            "leaseUntil": {"$not": {"$gt": now}},
-        },
-        {"$set": {"leaseUntil": after(now, seconds=LEASE_SECONDS)}},
-        return_document=True,
+    lease_until = after(now, seconds=LEASE_SECONDS)
+    rows = InvoiceNotification.get_motor_collection()
+    before = await rows.find_one_and_update(
+        {"_id": notification_id, **_due(due_by, now)}, {"$set": {"leaseUntil": lease_until}}
     )
-    return InvoiceNotification.model_validate(raw) if raw else None
+    if before is None:
+        return None
+    claimed = {**before, "leaseUntil": lease_until}
+    if before["leaseUntil"] is not None:
+        # Its last holder died without a word: that was a try as well, or a row that kills its
+        # worker would be tried for ever.
+        claimed["retryCount"] += 1
+        await rows.update_one({"_id": notification_id}, {"$inc": {"retryCount": 1}})
+    return InvoiceNotification.model_validate(claimed)
 
 
-async def _mark_sent(tx: Transaction, claimed: InvoiceNotification) -> InvoiceNotification:
-    sent = await _end_attempt(tx, claimed, status=NotificationStatus.SENT, sent_at=tx.now)
-    await _record(tx, AuditAction.EMAIL_SENT, claimed, sent, f"sent to {sent.sent_to}")
-    return sent
-
-
-async def _put_off(
-    tx: Transaction, claimed: InvoiceNotification, reason: str
-) -> InvoiceNotification:
-    retry_at = next_retry_at(claimed.retry_count, tx.now)
-    if retry_at is None:
-        return await _give_up(tx, claimed, NotificationStatus.FAILED, reason)
-    waiting = await _end_attempt(
-        tx,
-        claimed,
-        retry_count=claimed.retry_count + 1,
-        next_retry_at=retry_at,
-        failure_reason=reason[:FAILURE_REASON_LENGTH_MAX],
-    )
-    await _record(tx, AuditAction.EMAIL_RETRY, claimed, waiting, f"not sent yet: {reason}")
-    return waiting
-
-
-async def _give_up(
-    tx: Transaction, claimed: InvoiceNotification, status: NotificationStatus, reason: str
-) -> InvoiceNotification:
-    failed = await _end_attempt(
-        tx, claimed, status=status, failure_reason=reason[:FAILURE_REASON_LENGTH_MAX]
-    )
-    await _record(tx, AuditAction.EMAIL_FAILED, claimed, failed, f"not sent: {reason}")
-    return failed
+def _due(due_by: datetime, now: datetime) -> dict[str, object]:
+    """PENDING, its retry due, and held by nobody: a lease is always one of the real clock."""
+    return {
+        "status": NotificationStatus.PENDING,
+        "nextRetryAt": {"$not": {"$gt": due_by}},
+        "leaseUntil": {"$not": {"$gt": now}},
+    }
 
 
 async def _end_attempt(
-    tx: Transaction, claimed: InvoiceNotification, **outcome: object
+    tx: Transaction, claimed: InvoiceNotification, outcome: _Outcome
 ) -> InvoiceNotification:
+    changes: dict[str, object] = {
+        "status": outcome.status,
+        "next_retry_at": None,
+        "failure_reason": (outcome.reason or "")[:FAILURE_REASON_LENGTH_MAX] or None,
+        "lease_until": None,
+    }
+    action, words = AuditAction.EMAIL_FAILED, f"not sent: {outcome.reason}"
+    if outcome.status is NotificationStatus.SENT:
+        changes |= {"sent_at": tx.now, "message_id": outcome.message_id}
+        action, words = AuditAction.EMAIL_SENT, f"sent to {claimed.sent_to}"
+    elif outcome.status is NotificationStatus.PENDING:
+        retry_at = next_retry_at(claimed.retry_count, tx.now)
+        if retry_at is None:
+            changes["status"] = NotificationStatus.FAILED
+        else:
+            changes |= {"next_retry_at": retry_at, "retry_count": claimed.retry_count + 1}
+            action, words = AuditAction.EMAIL_RETRY, f"not sent yet: {outcome.reason}"
     # Only the holder of this very lease may write the outcome.
-    changes = {"next_retry_at": None, "failure_reason": None, **outcome, "lease_until": None}
-    return await claimed.change(tx, expect={"leaseUntil": claimed.lease_until}, **changes)
-
-
-async def _record(
-    tx: Transaction,
-    action: AuditAction,
-    before: InvoiceNotification,
-    after_: InvoiceNotification,
-    outcome: str,
-) -> None:
+    ended = await claimed.change(tx, expect={"leaseUntil": claimed.lease_until}, **changes)
     await record(
         tx,
         action,
-        (EntityType.INVOICE, after_.invoice_id),
-        f"E-mail {after_.notification_type} {outcome}",
-        before=before.snapshot(),
-        after={**after_.snapshot(), "notificationId": after_.id},
+        (EntityType.INVOICE, ended.invoice_id),
+        f"E-mail {ended.notification_type} {words}",
+        before=claimed.snapshot(),
+        after={**ended.snapshot(), "notificationId": ended.id},
     )
+    return ended

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final, Protocol
 
 from accounting.actor import Role
 from accounting.db.client import MongoDatabase
-from accounting.money import from_double
+from accounting.errors import Invalid
+from accounting.ids import StoredId
+from accounting.money import AMOUNT_MAX, ZERO, cents, from_double
 from accounting.platform.rules import (
     CostPayment,
     CostPaymentId,
@@ -20,7 +23,8 @@ from accounting.platform.rules import (
 )
 
 NAME_LENGTH_MAX: Final = 200
-EMAIL_LENGTH_MAX: Final = 320
+EMAIL_LENGTH_MAX: Final = 254
+_KNOWN_ROLES: Final = (Role.ADMIN, Role.SUPER_ADMIN, Role.CLIENT)
 
 # Explicit projections: the password never leaves the server.
 _USER_FIELDS: Final = {"_id": 1, "name": 1, "email": 1, "companyName": 1, "role": 1, "isDeleted": 1}
@@ -133,26 +137,42 @@ def _usable_payments(user_id: UserId) -> dict[str, Any]:
 
 
 def _user(raw: Mapping[str, Any]) -> PlatformUser:
-    role = raw.get("role")
+    role, email = raw.get("role"), str(raw.get("email") or "").strip()
     return PlatformUser(
         id=UserId(raw["_id"]),
-        # The platform sets no limits; ours are those of our own documents.
-        name=str(raw.get("name") or raw.get("email") or raw["_id"])[:NAME_LENGTH_MAX],
-        email=str(raw.get("email") or "")[:EMAIL_LENGTH_MAX],
-        company_name=str(raw.get("companyName") or "")[:NAME_LENGTH_MAX] or None,
-        # A role we do not know gets the least right that the platform has.
-        role=Role(role) if role in (Role.ADMIN, Role.SUPER_ADMIN) else Role.CLIENT,
+        name=_text(raw.get("name")) or _text(raw.get("email")) or str(raw["_id"]),
+        email=email if len(email) <= EMAIL_LENGTH_MAX else "",
+        company_name=_text(raw.get("companyName")) or None,
+        role=Role(role) if role in _KNOWN_ROLES else Role.UNKNOWN,
         is_deleted=bool(raw.get("isDeleted")),
     )
 
 
+def _text(value: object) -> str:
+    # The platform sets no limits; ours are those of our own documents.
+    return str(value or "").strip()[:NAME_LENGTH_MAX]
+
+
 def _cost_payment(raw: Mapping[str, Any]) -> CostPayment:
+    amount, user_id = _amount(raw.get("amount")), raw.get("userId")
     return CostPayment(
         id=CostPaymentId(raw["_id"]),
-        user_id=UserId(raw["userId"]),
-        amount=from_double(raw.get("amount", 0)),
+        user_id=UserId(user_id) if isinstance(user_id, StoredId) else None,
+        amount=amount if amount is not None else ZERO,
+        is_readable=amount is not None,
         type=str(raw.get("type", "")),
         narration=raw.get("narration"),
         created_at=raw.get("createdAt"),
         is_deleted=bool(raw.get("isDeleted")),
     )
+
+
+def _amount(value: object) -> Decimal | None:
+    """A ledger amount in cents; None for what is no amount that our books can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        return None
+    try:
+        amount = cents(value) if isinstance(value, Decimal) else from_double(value)
+    except (Invalid, ArithmeticError):
+        return None
+    return amount if abs(amount) <= AMOUNT_MAX else None

@@ -73,15 +73,18 @@ class CostPayment:
     """A row of the wallet ledger; `amount` in USD cents, signed, converted once at the border."""
 
     id: CostPaymentId
-    user_id: UserId
+    user_id: UserId | None
     amount: Decimal
     type: str
     narration: str | None
     created_at: datetime | None
     is_deleted: bool
+    is_readable: bool = True
 
     def check_can_pay(self) -> None:
         """Raises CostPaymentUnusable unless this row is money that can settle invoices."""
+        if not self.is_readable:
+            raise CostPaymentUnusable(self.id, "has no amount that can be read")
         if self.is_deleted:
             raise CostPaymentUnusable(self.id, "is deleted")
         if self.type != CostPaymentType.PAYMENT:

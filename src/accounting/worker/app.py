@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from celery import Celery
+from celery.app import app_or_default
+from celery.schedules import crontab
 from celery.signals import worker_process_init, worker_process_shutdown
 
 from accounting.bootstrap import Services, open_services
+from accounting.db.database import Enqueue
 from accounting.errors import Misconfigured
 from accounting.notifications.mailer import Mailer, SmtpMailer
 from accounting.settings import Settings, load_settings
@@ -49,10 +52,22 @@ def make_celery(settings: Settings) -> Celery:
                 "schedule": SWEEP_EVERY_SECONDS,
                 # Sweeps pile up while no worker runs; an old one has nothing to add.
                 "options": {"expires": SWEEP_EVERY_SECONDS},
-            }
+            },
+            "runs.sweep": {
+                "task": "runs.sweep",
+                "schedule": SWEEP_EVERY_SECONDS,
+                "options": {"expires": SWEEP_EVERY_SECONDS},
+            },
+            "audit.seal": {"task": "audit.seal", "schedule": crontab(hour=0, minute=30)},
         },
     )
     return celery
+
+
+class ClosableQueue(Enqueue, Protocol):
+    """A queue that can be waited for until it has sent what it was given."""
+
+    async def close(self) -> None: ...
 
 
 class WorkerProcess:
@@ -61,16 +76,22 @@ class WorkerProcess:
     Motor ties a client to the loop in which it first ran, so a loop per task would break it.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, queue: ClosableQueue) -> None:
         self.settings = settings
         self._loop = asyncio.new_event_loop()
         self._stack = AsyncExitStack()
-        self.services: Services = self.run(self._stack.enter_async_context(open_services(settings)))
+        self._queue = queue
+        opened = open_services(settings, enqueue=queue)
+        self.services: Services = self.run(self._stack.enter_async_context(opened))
         self.mailer: Mailer = SmtpMailer(settings.smtp_url.get_secret_value())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end on this process's loop."""
-        return self._loop.run_until_complete(work)
+        try:
+            return self._loop.run_until_complete(work)
+        finally:
+            # The loop stands still between two tasks: what is being sent is sent now.
+            self._loop.run_until_complete(self._queue.close())
 
     def close(self) -> None:
         self.run(self._stack.aclose())
@@ -90,7 +111,11 @@ def worker_process() -> WorkerProcess:
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _open_process(**_: object) -> None:
     global _process  # noqa: PLW0603  # one per process, made by Celery's signal
-    _process = WorkerProcess(load_settings())
+    # Here, since that module makes its application with this one.
+    from accounting.worker.queue import CeleryQueue  # noqa: PLC0415
+
+    settings = load_settings()
+    _process = WorkerProcess(settings, CeleryQueue(settings, app_or_default()))
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]

@@ -26,8 +26,8 @@ class CeleryQueue:
     sweep finds it.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._celery: Celery = make_celery(settings)
+    def __init__(self, settings: Settings, celery: Celery | None = None) -> None:
+        self._celery: Celery = celery or make_celery(settings)
         self._sending: set[asyncio.Task[None]] = set()
 
     async def __call__(self, jobs: list[Job]) -> None:

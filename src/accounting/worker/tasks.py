@@ -7,14 +7,18 @@ from typing import Final
 
 from celery import shared_task
 
+from accounting.audit.sealing import SEAL_JOB, seal_days
 from accounting.ids import ObjectId
 from accounting.notifications.service import DELIVER_JOB
+from accounting.runs.service import EXECUTE_JOB
 from accounting.worker.app import worker_process
 from accounting.worker.delivery import deliver_one, due_notifications
+from accounting.worker.runs import execute_run_slice, stalled_runs
 
 logger = logging.getLogger(__name__)
 
 SWEEP_JOB: Final = "notifications.sweep"
+SWEEP_RUNS_JOB: Final = "runs.sweep"
 
 
 @shared_task(name=DELIVER_JOB)  # type: ignore[untyped-decorator]
@@ -30,3 +34,27 @@ def sweep() -> None:
     process = worker_process()
     for notification_id in process.run(due_notifications(process.services)):
         deliver.delay(str(notification_id))
+
+
+@shared_task(name=EXECUTE_JOB)  # type: ignore[untyped-decorator]
+def execute_run(run_id: str) -> None:
+    """Do the next slice of a batch run, if no other worker does."""
+    process = worker_process()
+    process.run(execute_run_slice(process.services, ObjectId(run_id)))
+
+
+@shared_task(name=SWEEP_RUNS_JOB)  # type: ignore[untyped-decorator]
+def sweep_runs() -> None:
+    """Queue every run whose message was lost or whose worker died."""
+    process = worker_process()
+    for run_id in process.run(stalled_runs(process.services)):
+        execute_run.delay(str(run_id))
+
+
+@shared_task(name=SEAL_JOB)  # type: ignore[untyped-decorator]
+def seal() -> None:
+    """Seal the days of the audit trail that are over; the log is a witness outside the database."""
+    process = worker_process()
+    db, terms = process.services.db, process.services.terms
+    for made in process.run(seal_days(db, terms.zone, db.clock())):
+        logger.info("sealed %s: %d entries, %s", made.day, made.entry_count, made.hash)

@@ -11,7 +11,7 @@ from pymongo.errors import DuplicateKeyError, WriteError
 
 from accounting.db.client import MongoDatabase
 from accounting.ids import ObjectId as Id
-from accounting.invoices.service import record_payment
+from accounting.invoices.settlement import record_payment
 from builders import ADMIN, a_cost_payment, a_customer, an_issued_invoice
 from fakes import FakePlatform, TestDatabase
 

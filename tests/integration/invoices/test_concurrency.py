@@ -16,7 +16,8 @@ from accounting.errors import Conflict
 from accounting.ids import ObjectId
 from accounting.invoices.documents import AccountingCounter, Invoice, get_invoice
 from accounting.invoices.rules import InvalidTransition, InvoiceStatus
-from accounting.invoices.service import issue_invoice, record_payment
+from accounting.invoices.service import issue_invoice
+from accounting.invoices.settlement import record_payment
 from accounting.notifications.documents import InvoiceNotification
 from accounting.payments.documents import InvoicePayment, PaymentAllocation
 from accounting.payments.rules import CostPaymentSpent

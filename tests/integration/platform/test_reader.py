@@ -10,10 +10,9 @@ from bson import ObjectId
 
 from accounting.actor import Role
 from accounting.db.client import MongoDatabase
-from accounting.errors import Invalid
 from accounting.ids import ObjectId as Id
 from accounting.platform.reader import MongoPlatform, get_cost_payment, get_customer
-from accounting.platform.rules import CostPaymentNotFound, CustomerNotFound
+from accounting.platform.rules import CostPaymentNotFound, CostPaymentUnusable, CustomerNotFound
 
 NOW = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
 
@@ -65,7 +64,8 @@ async def test_an_unknown_role_has_no_admin_rights(
     user = await reader.find_user(await a_user(real_mongo, role="ROOT"))
 
     assert user is not None
-    assert user.role is Role.CLIENT
+    assert user.role is Role.UNKNOWN
+    assert not user.is_customer
 
 
 async def test_a_ledger_double_becomes_cents_at_the_border(
@@ -80,16 +80,59 @@ async def test_a_ledger_double_becomes_cents_at_the_border(
     cost_payment.check_can_pay()
 
 
-async def test_a_ledger_row_without_a_real_amount_is_refused(
-    reader: MongoPlatform, real_mongo: MongoDatabase
+@pytest.mark.parametrize(
+    "amount", [float("nan"), float("inf"), 1e300, 1e10, "500.00", None, True, {}, [500.0]]
+)
+async def test_a_ledger_row_without_a_real_amount_cannot_pay(
+    reader: MongoPlatform, real_mongo: MongoDatabase, amount: object
 ) -> None:
-    row = {"_id": ObjectId(), "userId": ObjectId(), "amount": float("nan"), "type": "PAYMENT"}
+    row = {"_id": ObjectId(), "userId": ObjectId(), "amount": amount, "type": "PAYMENT"}
     await real_mongo["cost_payments"].insert_one(row)
 
-    with pytest.raises(Invalid, match="not an amount of money"):
-        await get_cost_payment(reader, Id(row["_id"]))
+    cost_payment = await get_cost_payment(reader, Id(row["_id"]))
+
+    with pytest.raises(CostPaymentUnusable, match="no amount that can be read"):
+        cost_payment.check_can_pay()
+
+
+async def test_an_unknown_ledger_row_is_not_found(reader: MongoPlatform) -> None:
     with pytest.raises(CostPaymentNotFound):
         await get_cost_payment(reader, Id(ObjectId()))
+
+
+async def test_usable_payments_are_those_that_can_pay_oldest_first(
+    reader: MongoPlatform, real_mongo: MongoDatabase
+) -> None:
+    owner = ObjectId()
+    rows = [
+        {"amount": 20.0, "type": "PAYMENT", "createdAt": NOW},
+        {"amount": 10.0, "type": "PAYMENT", "createdAt": NOW - timedelta(days=1)},
+        {"amount": 0.004, "type": "PAYMENT"},
+        {"amount": float("nan"), "type": "PAYMENT"},
+        {"amount": float("inf"), "type": "PAYMENT"},
+        {"amount": -5.0, "type": "PAYMENT"},
+        {"amount": 5.0, "type": "ADJUSTMENT"},
+        {"amount": 5.0, "type": "PAYMENT", "isDeleted": True},
+        {"amount": 5.0, "type": "PAYMENT", "userId": ObjectId()},
+    ]
+    await real_mongo["cost_payments"].insert_many([{"userId": owner} | row for row in rows])
+
+    usable = await reader.list_usable_payments(Id(owner), 10)
+    page, total = await reader.page_of_payments(Id(owner), page=1, limit=1)
+
+    assert [str(row.amount) for row in usable] == ["10.00", "20.00"]
+    assert ([str(row.amount) for row in page], total) == (["20.00"], 2)
+
+
+async def test_odd_values_of_a_user_fit_our_documents(
+    reader: MongoPlatform, real_mongo: MongoDatabase
+) -> None:
+    user = await reader.find_user(
+        await a_user(real_mongo, name="n" * 999, companyName=5, email="e" * 999)
+    )
+
+    assert user is not None
+    assert (len(user.name), user.company_name, user.email) == (200, "5", "")
 
 
 async def test_active_miners_have_an_active_status_and_are_not_deleted(

@@ -52,6 +52,11 @@ def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str
         bearer(jwt.encode({"userId": str(ADMIN.user_id), "role": "ADMIN"}, SECRET)),
         bearer(signed(exp=utc_now() - timedelta(seconds=1))),
         bearer(signed(exp="soon")),
+        bearer(signed(exp=str(int(EXPIRES.timestamp())))),
+        bearer(signed(exp=True)),
+        bearer(signed() + "="),
+        bearer(signed() + "=="),
+        bearer(" " + signed() + " x"),
         bearer(signed(type="refresh")),
         bearer(signed(type="2fa")),
         bearer(signed(userId=None)),
@@ -95,6 +100,41 @@ async def test_a_revoked_token_is_refused(api: httpx.AsyncClient, platform: Fake
     platform.revoked_tokens.add(token)
 
     assert (await api.get("/invoices", headers=bearer(token))).status_code == 401
+
+
+async def test_a_revoked_token_stays_revoked_in_every_spelling(
+    api: httpx.AsyncClient, platform: FakePlatform
+) -> None:
+    token = signed()
+    platform.revoked_tokens.add(token)
+    # The last character of a 256-bit signature has two unused bits: other texts, the same bytes.
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    place = alphabet.index(token[-1]) // 4 * 4
+    spellings = [token[:-1] + alphabet[place + offset] for offset in range(4)]
+
+    for spelling in [*spellings, token + "=", token + "\t"]:
+        assert (await api.get("/invoices", headers=bearer(spelling))).status_code == 401
+
+
+@pytest.mark.parametrize("claims", [{"sub": 7}, {"aud": "app"}, {"jti": 7}, {"iat": EXPIRES}])
+async def test_other_claims_of_the_platform_do_not_matter(
+    api: httpx.AsyncClient, claims: dict[str, Any]
+) -> None:
+    assert (await api.get("/invoices", headers=bearer(signed(**claims)))).status_code == 200
+
+
+async def test_a_role_that_we_do_not_know_may_nothing(
+    api: httpx.AsyncClient, platform: FakePlatform
+) -> None:
+    manager = platform.add_user(a_customer(role=Role.UNKNOWN))
+
+    response = await api.get("/invoices", headers=bearer(a_token(manager.id)))
+
+    assert (response.status_code, response.json()["code"]) == (403, "admins_only")
+
+
+async def test_options_needs_no_token(api: httpx.AsyncClient) -> None:
+    assert (await api.options("/invoices")).status_code == 204
 
 
 async def test_the_role_of_the_platform_counts_not_the_one_in_the_token(
@@ -166,6 +206,7 @@ async def test_a_customer_sees_no_staff_and_no_mail_log(
         (None, 403),
         ("https://evil.example.com", 403),
         ("null", 403),
+        ("http://[", 403),
         ("https://panel.example.com.evil.example", 403),
         ("https://panel.example.com", 400),  # let in, and the empty body refused
     ],

@@ -83,12 +83,16 @@ async def test_a_draft_is_created_and_read_back_in_the_same_shape(
         ({"totalMiners": 1_000_000, "unitPrice": "99999999.99"}, "totalAmount"),
         ({"dueDate": "12.02.2026"}, "dueDate"),
         ({"dueDate": "2026-02-30"}, "dueDate"),
+        ({"dueDate": "1770768000"}, "dueDate"),
+        ({"dueDate": "2026-02-11T00:00:00Z"}, "dueDate"),
         ({"dueDate": "9999-12-31"}, "dueDate"),
         ({"dueDate": "0001-01-01"}, "dueDate"),
         ({"dueDate": 20260211}, "dueDate"),
         ({"invoiceGeneratedDate": "9999-12-31"}, "invoiceGeneratedDate"),
         ({"billingPeriod": "2026-13"}, "billingPeriod"),
         ({"billingPeriod": "January"}, "billingPeriod"),
+        ({"billingPeriod": "0000-05"}, "billingPeriod"),
+        ({"billingPeriod": "2026-01\n"}, "billingPeriod"),
         ({"unknown": 1}, "unknown"),
         ({"status": "PAID"}, "status"),
         ({"total_miners": 5}, "total_miners"),
@@ -119,6 +123,7 @@ async def test_a_wrong_value_is_refused_with_its_field(
         (b'{"customerId": "\\ud800"}', JSON, 400),
         (b'{"customerId": "a\\u0000b"}', JSON, 400),
         (b"[" * 100_000, JSON, 400),
+        (b'{"customerId": "\xff"}', JSON, 400),
         (b"a=b", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
         (b"{}", {"Content-Type": "text/plain"}, 415),
         (b"{}", {}, 415),
@@ -155,6 +160,8 @@ async def test_a_body_that_is_none_is_refused(
         ("minAmount=NaN", "minAmount"),
         ("maxAmount=1e999999", "maxAmount"),
         ("minAmount=ten", "minAmount"),
+        ("minAmount=1e-7000", "minAmount"),
+        ("maxAmount=1.33333333333333333333333333333333333333", "maxAmount"),
         ("overdue=maybe", "overdue"),
         ("sortBy=userId", "sortBy"),
         ("sortDirection=up", "sortDirection"),
@@ -294,3 +301,143 @@ async def test_pages_say_where_they_stand(
 
     assert [item["invoiceNumber"] for item in page["invoices"]] == ["2026011203"]
     assert page["pagination"] == {"page": 2, "limit": 2, "total": 3, "pages": 2}
+
+
+async def test_many_wrong_fields_get_a_short_answer(api: httpx.AsyncClient) -> None:
+    response = await api.post("/invoices", json={f"field{number}": 1 for number in range(5_000)})
+
+    assert response.status_code == 400
+    assert len(response.json()["errors"]) == 20
+    assert len(response.content) < 5_000
+
+
+async def test_a_body_in_chunks_must_be_json_too(api: httpx.AsyncClient) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"{}"
+
+    headers = {"Content-Type": "text/plain"}
+    response = await api.post("/invoices", content=chunks(), headers=headers)
+
+    assert response.status_code == 415
+
+
+@pytest.mark.parametrize("price", ["1e2", "100", "100.0", 100, 100.0])
+async def test_a_price_is_stored_with_two_places_however_it_is_written(
+    api: httpx.AsyncClient, platform: FakePlatform, price: object
+) -> None:
+    customer = platform.add_user(a_customer())
+    body = {"customerId": str(customer.id), "totalMiners": 1, "unitPrice": price}
+
+    created = (await api.post("/invoices", json=body)).json()
+    trail = (await api.get(f"/invoices/{created['id']}/audit-log")).json()["auditLogs"]
+
+    assert created["unitPrice"] == "100.00"
+    assert trail[0]["changes"]["after"]["unitPrice"] == "100.00"
+
+
+@pytest.mark.parametrize("name", ["%00", "x" * 5_000, "..%2fcore.py", "default.min.css"])
+async def test_only_the_scripts_of_the_docs_page_are_served(
+    api: httpx.AsyncClient, name: str
+) -> None:
+    response = await api.get(f"http://accounting.test/schema-assets/{name}")
+
+    assert response.status_code == 404
+
+
+async def test_a_draft_is_changed_and_deleted_with_its_version(
+    api: httpx.AsyncClient, memory_db: TestDatabase, platform: FakePlatform
+) -> None:
+    draft = await a_draft(memory_db, platform, a_customer())
+    url = f"/invoices/{draft.id}"
+
+    changed = await api.patch(url, json={"totalMiners": 3}, headers={"If-Match": '"1"'})
+    stale = await api.patch(url, json={"totalMiners": 4}, headers={"If-Match": '"1"'})
+    refused = await api.patch(url, json={"unitPrice": None})
+    kept = await api.delete(url, headers={"If-Match": '"1"'})
+    deleted = await api.delete(url, headers={"If-Match": '"2"'})
+
+    assert (changed.status_code, changed.json()["totalAmount"]) == (200, "300.00")
+    assert changed.headers["etag"] == '"2"'
+    assert (stale.status_code, stale.json()["code"]) == (412, "stale_version")
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "unitPrice")
+    assert (kept.status_code, deleted.status_code) == (412, 204)
+    assert (await api.get(url)).status_code == 404
+
+
+async def test_cancel_and_refund_need_a_reason(
+    api: httpx.AsyncClient, memory_db: TestDatabase, platform: FakePlatform
+) -> None:
+    invoice = await an_issued_invoice(memory_db, platform, a_customer())
+
+    for body in ({}, {"reason": ""}, {"reason": "  "}, {"reason": "x" * 2_001}, {"reason": "\0"}):
+        response = await api.post(f"/invoices/{invoice.id}/cancel", json=body)
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (400, "reason")
+    early = await api.post(f"/invoices/{invoice.id}/refund", json={"reason": "why"})
+    cancelled = await api.post(f"/invoices/{invoice.id}/cancel", json={"reason": " why "})
+
+    assert (early.status_code, early.json()["code"]) == (409, "invalid_transition")
+    assert (cancelled.json()["status"], cancelled.json()["cancelReason"]) == ("CANCELLED", "why")
+
+
+async def test_a_payment_is_made_listed_read_and_removed(
+    api: httpx.AsyncClient, memory_db: TestDatabase, platform: FakePlatform
+) -> None:
+    customer = a_customer()
+    invoice = await an_issued_invoice(memory_db, platform, customer)
+    row = platform.add_cost_payment(a_cost_payment(customer, "500.00"))
+    body = {"invoiceId": str(invoice.id), "costPaymentId": str(row.id)}
+
+    made = await api.post("/payments", json=body)
+    payment = made.json()
+    assert made.status_code == 201
+    assert made.headers["location"].endswith(f"/payments/{payment['id']}")
+    assert (payment["amountPaid"], payment["invoice"]["status"]) == ("500.00", "PAID")
+    assert (await api.get(f"/payments/{payment['id']}")).json() == payment
+    for query in (
+        "",
+        f"?invoiceId={invoice.id}",
+        f"?customerId={customer.id}",
+        f"?costPaymentId={row.id}",
+    ):
+        assert (await api.get(f"/payments{query}")).json()["payments"] == [payment]
+    assert (await api.get(f"/payments?invoiceId={new_id()}")).json()["payments"] == []
+
+    removed = await api.delete(f"/payments/{payment['id']}")
+    assert removed.status_code == 204
+    assert (await api.get(f"/payments/{payment['id']}")).status_code == 404
+    assert (await api.get(f"/invoices/{invoice.id}")).json()["status"] == "ISSUED"
+
+
+async def test_the_ledger_shows_what_is_left_and_settles_in_one_call(
+    api: httpx.AsyncClient, memory_db: TestDatabase, platform: FakePlatform
+) -> None:
+    customer = a_customer()
+    invoice = await an_issued_invoice(memory_db, platform, customer)
+    platform.add_cost_payment(a_cost_payment(customer, "700.00"))
+    url = f"/customers/{customer.id}"
+
+    settled = (await api.post(f"{url}/allocate")).json()
+    ledger = (await api.get(f"{url}/payments")).json()
+
+    assert settled["total"] == "500.00"
+    [made] = settled["allocations"]
+    assert (made["invoiceId"], made["invoiceStatus"]) == (str(invoice.id), "PAID")
+    [row] = ledger["payments"]
+    assert (row["amount"], row["allocated"], row["unallocated"]) == ("700.00", "500.00", "200.00")
+    assert (await api.get(f"/customers/{new_id()}/payments")).status_code == 404
+
+
+async def test_an_amount_is_explained(
+    api: httpx.AsyncClient, memory_db: TestDatabase, platform: FakePlatform
+) -> None:
+    customer = a_customer()
+    platform.miner_statuses[customer.id] = ["AUTO"] * 4
+    draft = await a_draft(memory_db, platform, customer, total_miners=None)
+
+    explained = (await api.get(f"/invoices/{draft.id}/explain")).json()
+
+    assert explained["calculation"] == "4 x 100.00 = 400.00"
+    assert (explained["countedMiners"], explained["priceSource"]) == (4, "EXPLICIT")
+    assert explained["sentences"][0] == (
+        "4 miners of the customer were active when the draft was made."
+    )

@@ -190,6 +190,25 @@ async def test_issuing_freezes_the_customer_and_queues_one_mail(
     ]
 
 
+@pytest.mark.parametrize(
+    ("due", "at_issue"),
+    [(None, date(2026, 3, 28)), (date(2026, 2, 1), date(2026, 2, 1))],
+)
+async def test_a_default_due_date_starts_anew_at_the_issue_and_a_given_one_stays(
+    db: TestDatabase,
+    platform: FakePlatform,
+    clock: SettableClock,
+    due: date | None,
+    at_issue: date,
+) -> None:
+    draft = await a_draft(db, platform, a_customer(), due_date=due)
+    clock.move(days=45)
+
+    issued = await db.run(ADMIN, issue_invoice, platform, TERMS, ObjectId(draft.id))
+
+    assert issued.due_date == at_issue
+
+
 async def test_no_mail_is_queued_when_it_is_not_wanted(
     db: TestDatabase, platform: FakePlatform, jobs: JobList
 ) -> None:

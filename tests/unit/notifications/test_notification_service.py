@@ -11,8 +11,11 @@ import pytest
 from accounting.audit.rules import AuditAction, EntityType
 from accounting.audit.service import history
 from accounting.ids import ObjectId
+from accounting.invoices.rules import InvoiceNotFound
 from accounting.notifications.documents import InvoiceNotification
 from accounting.notifications.mailer import (
+    OFFER_SECONDS_MAX,
+    VERDICT_SECONDS_MAX,
     OutcomeUnknown,
     PermanentFailure,
     RecipientRefused,
@@ -158,3 +161,69 @@ async def test_ten_workers_at_once_send_one_mail(
 
     assert len(mailer.sent) == 1
     assert sum(outcome is not None for outcome in outcomes) == 1
+
+
+async def test_a_bug_while_composing_is_tried_like_a_failure_and_not_for_ever(
+    db: TestDatabase, platform: FakePlatform, mailer: FakeMailer, clock: SettableClock
+) -> None:
+    mail = await a_queued_mail(db, platform)
+    mailer.failure = ZeroDivisionError()
+
+    for _ in range(4):
+        ended = await deliver(db, mail, mailer)
+        clock.move(days=1)
+
+    assert ended is not None
+    assert ended.status is NotificationStatus.FAILED
+    assert ended.failure_reason == "internal error: ZeroDivisionError"
+
+
+async def test_a_mail_whose_worker_dies_each_time_is_given_up(
+    db: TestDatabase, platform: FakePlatform, mailer: FakeMailer, clock: SettableClock
+) -> None:
+    mail = await a_queued_mail(db, platform)
+    mailer.failure = asyncio.CancelledError()  # as when the process ends: nothing is written
+
+    for _ in range(4):
+        with pytest.raises(asyncio.CancelledError):
+            await deliver(db, mail, mailer)
+        clock.move(seconds=LEASE_SECONDS)
+    ended = await deliver(db, mail, mailer)
+
+    assert ended is not None
+    assert ended.status is NotificationStatus.FAILED
+    assert ended.failure_reason == "its worker died again and again"
+
+
+async def test_a_mail_of_a_vanished_invoice_is_given_up(
+    db: TestDatabase, platform: FakePlatform, mailer: FakeMailer
+) -> None:
+    mail = await a_queued_mail(db, platform)
+
+    async def find_nothing(notification: InvoiceNotification) -> EmailMessage:
+        raise InvoiceNotFound(notification.invoice_id)
+
+    ended = await deliver_notification(db, ObjectId(mail.id), mailer=mailer, compose=find_nothing)
+
+    assert ended is not None
+    assert ended.status is NotificationStatus.FAILED
+
+
+async def test_due_by_reaches_later_retries_but_no_lease(
+    db: TestDatabase, platform: FakePlatform, mailer: FakeMailer
+) -> None:
+    mail = await a_queued_mail(db, platform)
+    mailer.failure = TemporaryFailure("connection refused")
+    await deliver(db, mail, mailer)
+    mailer.failure = None
+    later = NOW + timedelta(days=1)
+
+    assert await list_due(db, limit=10) == []
+    assert await list_due(db, limit=10, due_by=later) == [mail.id]
+    rows = InvoiceNotification.get_motor_collection()
+    await rows.update_one({"_id": mail.id}, {"$set": {"leaseUntil": NOW + timedelta(seconds=1)}})
+    assert await list_due(db, limit=10, due_by=later) == []
+
+
+def test_a_lease_outlives_the_longest_conversation() -> None:
+    assert OFFER_SECONDS_MAX + VERDICT_SECONDS_MAX < LEASE_SECONDS

@@ -1,0 +1,190 @@
+"""`/invoices/{id}/…`: issue, cancel, refund, record a payment; its trail and its explanation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import Controller, get, post
+from litestar.di import NamedDependency, Provide
+from litestar.params import JSONBody
+from pydantic import Field
+
+from accounting.api.auth import ApiRequest
+from accounting.api.invoice_answers import (
+    InvoiceResponse,
+    answer_invoice_write,
+    itself,
+    provide_invoice_id,
+)
+from accounting.api.invoice_views import AuditTrailView, view_trail
+from accounting.api.payments import PaymentBody, apply_as_asked
+from accounting.api.schemas import (
+    BodyIn,
+    BodyOut,
+    DayOut,
+    EnumOut,
+    IdOut,
+    InstantIn,
+    MoneyOut,
+    ReasonIn,
+    to_instant,
+)
+from accounting.api.writes import expected_version
+from accounting.audit.rules import EntityType
+from accounting.audit.service import history
+from accounting.bootstrap import Services
+from accounting.ids import ObjectId
+from accounting.invoices.explanation import explain_invoice
+from accounting.invoices.rules import InvoiceNotFound
+from accounting.invoices.service import cancel_invoice, issue_invoice
+from accounting.invoices.settlement import refund_invoice
+
+
+class IssueInvoice(BodyIn):
+    """How to issue; the date may be given as an instant or as a day in the business zone."""
+
+    issued_date: InstantIn | None = None
+    skip_email: bool = False
+
+
+class EndInvoice(BodyIn):
+    """Why an invoice is cancelled or refunded."""
+
+    reason: ReasonIn
+
+
+class RecordPayment(PaymentBody):
+    """Which cost payment pays; left out, the amount is the most that both sides allow."""
+
+
+class PriceRowView(BodyOut):
+    """The row of the price list that an invoice's price came from."""
+
+    id: IdOut
+    default_unit_price: MoneyOut
+    effective_from: DayOut
+    effective_to: DayOut | None
+
+
+class ExplanationView(BodyOut):
+    """How the amount of an invoice came about."""
+
+    invoice_id: IdOut
+    invoice_number: Annotated[str, Field(examples=["2026011201"])]
+    total_miners: int
+    counted_miners: Annotated[
+        int | None, Field(description="Active miners when the service counted them itself.")
+    ]
+    unit_price: MoneyOut
+    total_amount: MoneyOut
+    price_source: EnumOut
+    price_row: PriceRowView | None
+    calculation: Annotated[str, Field(examples=["5 x 100.00 = 500.00"])]
+    rounding: str
+    sentences: list[str]
+
+
+class InvoiceActionController(Controller):
+    """What is done with an invoice, and how it came about; for admins."""
+
+    path = "/invoices/{id:str}"
+    tags = ["Invoices"]
+    dependencies = {"invoice_id": Provide(provide_invoice_id)}
+
+    @post("/issue", summary="Issue a draft", status_code=200)
+    async def issue(
+        self,
+        request: ApiRequest,
+        services: NamedDependency[Services],
+        invoice_id: NamedDependency[ObjectId],
+        data: JSONBody[IssueInvoice | None] = None,
+    ) -> InvoiceResponse:
+        """Freezes the customer and queues the e-mail; never waits for the mail server."""
+        choice = data or IssueInvoice()
+        version = expected_version(request)
+        return await answer_invoice_write(
+            request,
+            services,
+            lambda db: db.run(
+                request.user,
+                issue_invoice,
+                services.platform,
+                services.terms,
+                invoice_id,
+                issued_date=to_instant(choice.issued_date, services.terms.zone),
+                skip_email=choice.skip_email,
+                expected_version=version,
+            ),
+            invoice_of=itself,
+        )
+
+    @post("/cancel", summary="Cancel an unpaid invoice", status_code=200)
+    async def cancel(
+        self,
+        request: ApiRequest,
+        services: NamedDependency[Services],
+        invoice_id: NamedDependency[ObjectId],
+        data: JSONBody[EndInvoice],
+    ) -> InvoiceResponse:
+        """Ends it for good; it keeps its number. Payments must be removed first."""
+        version = expected_version(request)
+        return await answer_invoice_write(
+            request,
+            services,
+            lambda db: db.run(
+                request.user, cancel_invoice, invoice_id, data.reason, expected_version=version
+            ),
+            invoice_of=itself,
+        )
+
+    @post("/refund", summary="Refund a paid invoice", status_code=200)
+    async def refund(
+        self,
+        request: ApiRequest,
+        services: NamedDependency[Services],
+        invoice_id: NamedDependency[ObjectId],
+        data: JSONBody[EndInvoice],
+    ) -> InvoiceResponse:
+        """Ends it for good; its cost payments are free again."""
+        version = expected_version(request)
+        return await answer_invoice_write(
+            request,
+            services,
+            lambda db: db.run(
+                request.user, refund_invoice, invoice_id, data.reason, expected_version=version
+            ),
+            invoice_of=itself,
+        )
+
+    @post("/record-payment", summary="Apply a cost payment", status_code=200)
+    async def record_payment(
+        self,
+        request: ApiRequest,
+        services: NamedDependency[Services],
+        invoice_id: NamedDependency[ObjectId],
+        data: JSONBody[RecordPayment],
+    ) -> InvoiceResponse:
+        """Applies the amount, or the most that invoice and cost payment both allow."""
+        return await answer_invoice_write(
+            request,
+            services,
+            apply_as_asked(request, services, invoice_id, data),
+            invoice_of=lambda applied: applied[0],
+        )
+
+    @get("/audit-log", summary="Read the audit trail of an invoice")
+    async def audit_log(
+        self, services: NamedDependency[Services], invoice_id: NamedDependency[ObjectId]
+    ) -> AuditTrailView:
+        """Who did what, oldest first, its payments and e-mails included."""
+        entries = await history(EntityType.INVOICE, invoice_id)
+        if not entries:
+            raise InvoiceNotFound(invoice_id)
+        return await view_trail(services.platform, entries)
+
+    @get("/explain", summary="Explain the amount of an invoice")
+    async def explain(
+        self, services: NamedDependency[Services], invoice_id: NamedDependency[ObjectId]
+    ) -> ExplanationView:
+        """Where the price came from, how many miners, how it was rounded."""
+        return ExplanationView.model_validate(await explain_invoice(invoice_id))

@@ -1,0 +1,256 @@
+"""`/runs` and what starts one: `/invoices/bulk-issue` (spec section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Final
+
+from litestar import Controller, Response, get, post
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.status_codes import HTTP_202_ACCEPTED
+from pydantic import Field
+
+from accounting.api.auth import ApiRequest
+from accounting.api.schemas import (
+    BASE_PATH,
+    BodyIn,
+    BodyOut,
+    EnumOut,
+    IdIn,
+    IdOut,
+    InstantOut,
+    JsonObject,
+    Pagination,
+    pagination,
+    parse_id,
+)
+from accounting.api.writes import answer_write
+from accounting.bootstrap import Services
+from accounting.db.database import Session
+from accounting.db.paging import (
+    PAGE_LIMIT_DEFAULT,
+    PAGE_LIMIT_MAX,
+    PAGE_MAX,
+    to_window,
+)
+from accounting.errors import Invalid
+from accounting.ids import ObjectId
+from accounting.invoices.bulk import start_bulk_issue
+from accounting.runs.documents import AccountingRun, get_run, list_runs
+from accounting.runs.rules import (
+    BULK_ITEMS_MAX,
+    ItemStatus,
+    RunKind,
+    RunStatus,
+    duration_seconds,
+    percent_finished,
+)
+from accounting.runs.service import retry_failed
+
+# A whole run of a bulk request is one page.
+ITEM_LIMIT_MAX: Final = BULK_ITEMS_MAX
+
+
+class BulkIssue(BodyIn):
+    """Which drafts to issue; each id once."""
+
+    invoice_ids: Annotated[list[IdIn], Field(min_length=1, max_length=BULK_ITEMS_MAX)]
+    skip_email: bool = False
+
+
+class RunStartedView(BodyOut):
+    """Where to follow what was asked for: `/runs/{runId}`."""
+
+    run_id: IdOut
+
+
+class RunCountsView(BodyOut):
+    """How many items ended how."""
+
+    total: int
+    pending: int
+    done: int
+    skipped: int
+    failed: int
+
+
+class RunItemView(BodyOut):
+    """One item and what became of it."""
+
+    id: IdOut
+    label: Annotated[str | None, Field(examples=["2026011203"])]
+    status: EnumOut
+    code: Annotated[str | None, Field(examples=["invoice_not_found"])]
+    reason: str | None
+    at: InstantOut | None
+
+
+class RunView(BodyOut):
+    """A run without its items; `progressPercent` is 100 once every item has its result."""
+
+    id: IdOut
+    kind: EnumOut
+    status: EnumOut
+    requested_by: IdOut
+    created_at: InstantOut
+    started_at: InstantOut | None
+    finished_at: InstantOut | None
+    duration_seconds: float | None
+    counts: RunCountsView
+    progress_percent: int
+    parameters: JsonObject
+
+
+class RunDetailView(RunView):
+    """A run with its items, in the order of the request."""
+
+    items: list[RunItemView]
+    item_pagination: Pagination
+
+
+class RunListView(BodyOut):
+    """A page of runs, newest first."""
+
+    runs: list[RunView]
+    pagination: Pagination
+    next_cursor: str | None
+
+
+async def provide_run_id(id: FromPath[str]) -> ObjectId:  # noqa: A002  # the path says {id}
+    """The run's id from the path. Raises Invalid naming `id`."""
+    return parse_id("id", id)
+
+
+class BulkInvoiceController(Controller):
+    """What is done with many invoices at once; for admins."""
+
+    path = "/invoices"
+    tags = ["Invoices"]
+
+    @post("/bulk-issue", summary="Issue many drafts", status_code=HTTP_202_ACCEPTED)
+    async def bulk_issue(
+        self,
+        request: ApiRequest,
+        services: NamedDependency[Services],
+        data: JSONBody[BulkIssue],
+    ) -> Response[RunStartedView]:
+        """Queues a run and answers at once; ids that cannot be issued become items of it."""
+        invoice_ids = _distinct_ids(data.invoice_ids)
+        return await answer_write(
+            request,
+            services,
+            lambda db: db.run(
+                request.user, start_bulk_issue, invoice_ids, skip_email=data.skip_email
+            ),
+            _view_started,
+            status_code=HTTP_202_ACCEPTED,
+            headers=_location,
+        )
+
+
+class RunController(Controller):
+    """Batch runs and the result of each of their items; for admins."""
+
+    path = "/runs"
+    tags = ["Runs"]
+    dependencies = {"run_id": Provide(provide_run_id)}
+
+    @get(summary="List runs")
+    async def list_page(
+        self,
+        services: NamedDependency[Services],
+        kind: Annotated[list[RunKind] | None, QueryParameter(name="kind")] = None,
+        status: Annotated[list[RunStatus] | None, QueryParameter(name="status")] = None,
+        page: Annotated[int | None, QueryParameter(ge=1, le=PAGE_MAX)] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT_MAX)] = PAGE_LIMIT_DEFAULT,
+        cursor: Annotated[str | None, QueryParameter()] = None,
+    ) -> RunListView:
+        """Newest first, without their items."""
+        found = await list_runs(
+            to_window(page, limit, cursor), kinds=kind or (), statuses=status or ()
+        )
+        now = services.db.clock()
+        return RunListView(
+            runs=[RunView(**_content(run, now)) for run in found.items],
+            pagination=pagination(found.number, found.limit, found.total),
+            next_cursor=found.next_cursor,
+        )
+
+    @get("/{id:str}", summary="Read a run")
+    async def read(
+        self,
+        services: NamedDependency[Services],
+        run_id: NamedDependency[ObjectId],
+        item_status: Annotated[list[ItemStatus] | None, QueryParameter(name="itemStatus")] = None,
+        item_page: Annotated[int, QueryParameter(name="itemPage", ge=1, le=PAGE_MAX)] = 1,
+        item_limit: Annotated[
+            int, QueryParameter(name="itemLimit", ge=1, le=ITEM_LIMIT_MAX)
+        ] = ITEM_LIMIT_MAX,
+    ) -> RunDetailView:
+        """Its progress and its items; `itemStatus=FAILED` shows what to look at."""
+        run = await get_run(run_id)
+        items = [item for item in run.items if not item_status or item.status in item_status]
+        first = (item_page - 1) * item_limit
+        return RunDetailView(
+            **_content(run, services.db.clock()),
+            items=[RunItemView.model_validate(item) for item in items[first : first + item_limit]],
+            item_pagination=pagination(item_page, item_limit, len(items)),
+        )
+
+    @post(
+        "/{id:str}/retry-failed",
+        summary="Try the failed items of a run again",
+        status_code=HTTP_202_ACCEPTED,
+    )
+    async def retry_failed(
+        self,
+        request: ApiRequest,
+        services: NamedDependency[Services],
+        run_id: NamedDependency[ObjectId],
+    ) -> Response[RunStartedView]:
+        """The same run goes on, now in your name; only once it is DONE and something failed."""
+        return await answer_write(
+            request,
+            services,
+            lambda db: db.run(request.user, retry_failed, run_id),
+            _view_started,
+            status_code=HTTP_202_ACCEPTED,
+            headers=_location,
+        )
+
+
+def _distinct_ids(texts: Sequence[str]) -> list[ObjectId]:
+    """The ids, in order. Raises Invalid naming each place that repeats an earlier one.
+
+    Refused and not folded, so that the items of the run are the ids of the request, one to one.
+    """
+    first_at: dict[ObjectId, int] = {}
+    errors = []
+    for at, invoice_id in enumerate(map(ObjectId, texts)):
+        earlier = first_at.setdefault(invoice_id, at)
+        if earlier != at:
+            errors.append((f"invoiceIds.{at}", f"repeats invoiceIds.{earlier}"))
+    if errors:
+        raise Invalid("invoiceIds must not name an invoice twice.", errors=errors)
+    return list(first_at)
+
+
+async def _view_started(run: AccountingRun, _: Session | None) -> RunStartedView:
+    return RunStartedView(run_id=run.id)
+
+
+def _location(run: AccountingRun) -> dict[str, str]:
+    return {"Location": f"{BASE_PATH}/runs/{run.id}"}
+
+
+def _content(run: AccountingRun, now: datetime) -> JsonObject:
+    return {
+        **{
+            name: getattr(run, name)
+            for name in RunView.model_fields.keys() - {"duration_seconds", "progress_percent"}
+        },
+        "duration_seconds": duration_seconds(run.started_at, run.finished_at, now),
+        "progress_percent": percent_finished(run.counts.total, run.counts.pending),
+    }

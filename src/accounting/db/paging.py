@@ -1,0 +1,276 @@
+"""Lists in pages: by number, with a count, or by cursor, without one (spec section 5, "Lists").
+
+A cursor says after which row the next page starts: the value of the sort field and the id of the
+last row shown. So a page costs the same at any depth, and rows that come and go meanwhile shift
+nothing: of the rows that exist throughout and keep their sort value, none comes twice and none is
+left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+import bson
+from bson.errors import BSONError
+from pymongo import ASCENDING, DESCENDING
+
+from accounting.db.client import CODEC_OPTIONS
+from accounting.db.document import BaseDocument
+from accounting.db.schema import object_schema
+from accounting.errors import Invalid
+
+PAGE_LIMIT_DEFAULT: Final = 10
+PAGE_LIMIT_MAX: Final = 100
+PAGE_MAX: Final = 1_000_000
+CURSOR_CHARACTERS_MAX: Final = 2_000
+
+Query: TypeAlias = Mapping[str, Any]
+D = TypeVar("D", bound=BaseDocument)
+T = TypeVar("T")
+
+_PYTHON_TYPES: Final[Mapping[str, type]] = {
+    "objectId": bson.ObjectId,
+    "bool": bool,
+    "int": int,
+    "long": int,
+    "decimal": Decimal,
+    "date": datetime,
+    "string": str,
+    "null": type(None),
+}
+
+_FIELDS_OF: Final[dict[type[BaseDocument], Mapping[str, Any]]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """By which stored field a list is sorted; the id decides between equal values.
+
+    `is_unique` is for a field with a unique index and no null: then no two values are equal, and
+    that index alone serves the order. Null is the least value, as everywhere in MongoDB.
+    """
+
+    field: str
+    is_descending: bool = True
+    is_unique: bool = False
+
+    @property
+    def keys(self) -> list[tuple[str, int]]:
+        """The sort as the server takes it."""
+        direction = DESCENDING if self.is_descending else ASCENDING
+        names = [self.field] if self.is_unique or self.field == "_id" else [self.field, "_id"]
+        return [(name, direction) for name in names]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which part of a list: page number `page`, or with `page=None` what follows the cursor.
+
+    The empty cursor is the beginning of the list.
+    """
+
+    limit: int = PAGE_LIMIT_DEFAULT
+    page: int | None = 1
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list; `number` and `total` are None when a cursor was followed.
+
+    `next_cursor` leads on from either kind and is None at the end.
+    """
+
+    items: list[T]
+    limit: int
+    number: int | None
+    total: int | None
+    next_cursor: str | None
+
+
+class CursorNotValid(Invalid):
+    """The text was not given out by this list, or for another order."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The cursor {reason}.", errors=[("cursor", reason)])
+
+
+def to_window(page: int | None, limit: int, cursor: str | None) -> Window:
+    """The window that a client asked for: the first page unless told otherwise.
+
+    Raises Invalid naming `cursor` when both a page and a cursor are given.
+    """
+    if cursor is None:
+        return Window(limit, page or 1)
+    if page is not None:
+        rule = "cannot be given together with page"
+        raise Invalid(f"cursor {rule}.", errors=[("cursor", rule)])
+    return Window(limit, None, cursor)
+
+
+async def list_page(
+    document: type[D],
+    query: Query,
+    order: Order,
+    window: Window,
+    *,
+    hint: str | None = None,
+    count_hint: str | None = None,
+    without: Sequence[str] = (),
+) -> Page[D]:
+    """The part of a list that the window shows; hints name the indexes to use.
+
+    `without` names fields that are left out: long ones that have a default and that no list shows.
+
+    Raises CursorNotValid for a cursor that does not belong to this list and order.
+    """
+    if window.page is None:
+        items = await _after_cursor(document, query, order, window, hint, without)
+        total = None
+    else:
+        items, total = await asyncio.gather(
+            _find(
+                document,
+                query,
+                order,
+                window.limit + 1,
+                hint,
+                without,
+                skip=(window.page - 1) * window.limit,
+            ),
+            count(document, query, hint=count_hint),
+        )
+    has_more = len(items) > window.limit
+    items = items[: window.limit]
+    next_cursor = _cursor_after(items[-1], order) if has_more else None
+    documents = [document.model_validate(item) for item in items]
+    return Page(documents, window.limit, window.page, total, next_cursor)
+
+
+async def count(document: type[BaseDocument], query: Query, *, hint: str | None = None) -> int:
+    """How many rows the query finds, exactly; read from an index where one holds its fields."""
+    options: dict[str, Any] = {"hint": hint} if hint else {}
+    collection = document.get_motor_collection()
+    return int(await collection.count_documents(dict(query), **options))
+
+
+async def _after_cursor(
+    document: type[BaseDocument],
+    query: Query,
+    order: Order,
+    window: Window,
+    hint: str | None,
+    without: Sequence[str],
+) -> list[dict[str, Any]]:
+    wanted = window.limit + 1
+    if not window.cursor:
+        return await _find(document, query, order, wanted, hint, without)
+    value, last_id = _read_cursor(window.cursor, document, order)
+    items: list[dict[str, Any]] = []
+    # One query for each stretch of the index instead of one `$or`: every plan stays a plain scan.
+    # Most pages need one stretch or two.
+    for stretch in _stretches_after(order, value, last_id, _may_be_null(document, order)):
+        narrowed = {"$and": [stretch, query]} if query else stretch
+        items += await _find(document, narrowed, order, wanted - len(items), hint, without)
+        if len(items) >= wanted:
+            break
+    return items
+
+
+def _stretches_after(
+    order: Order, value: object, last_id: object, may_be_null: bool
+) -> Iterator[dict[str, Any]]:
+    """What comes after a row, in order: equal values, then the others, then null where it is last.
+
+    A comparison finds values of its own type only, so null needs conditions of its own.
+    """
+    beyond = "$lt" if order.is_descending else "$gt"
+    if order.field == "_id":
+        yield {"_id": {beyond: last_id}}
+        return
+    if not order.is_unique:
+        yield {order.field: value, "_id": {beyond: last_id}}
+    if value is not None:
+        yield {order.field: {beyond: value}}
+        if order.is_descending and may_be_null:
+            yield {order.field: None}
+    elif not order.is_descending:
+        yield {order.field: {"$ne": None}}
+
+
+async def _find(
+    document: type[BaseDocument],
+    query: Query,
+    order: Order,
+    limit: int,
+    hint: str | None,
+    without: Sequence[str],
+    *,
+    skip: int = 0,
+) -> list[dict[str, Any]]:
+    hidden = dict.fromkeys(without, 0) or None
+    found = document.get_motor_collection().find(dict(query), hidden, sort=order.keys, skip=skip)
+    if hint:
+        found = found.hint(hint)
+    items: list[dict[str, Any]] = await found.limit(limit).to_list(limit)
+    return items
+
+
+def _cursor_after(item: Mapping[str, Any], order: Order) -> str:
+    content = {
+        "field": order.field,
+        "descending": order.is_descending,
+        "value": item.get(order.field),
+        "id": item["_id"],
+    }
+    encoded = bson.encode(content, codec_options=CODEC_OPTIONS)
+    return urlsafe_b64encode(encoded).rstrip(b"=").decode()
+
+
+def _read_cursor(text: str, document: type[BaseDocument], order: Order) -> tuple[Any, Any]:
+    """The sort value and id in a cursor. Everything in it is a stranger's word until checked."""
+    content = _decode(text)
+    if content.keys() != {"field", "descending", "value", "id"}:
+        raise CursorNotValid("is not one that this list gave out")
+    if (content["field"], content["descending"]) != (order.field, order.is_descending):
+        raise CursorNotValid("belongs to another sort or direction; start again without it")
+    properties = _stored_fields(document)
+    for name, value in ((order.field, content["value"]), ("_id", content["id"])):
+        if not _is_stored_as(properties[name], value):
+            raise CursorNotValid("is not one that this list gave out")
+    return content["value"], content["id"]
+
+
+def _decode(text: str) -> dict[str, Any]:
+    try:
+        if len(text) > CURSOR_CHARACTERS_MAX:
+            raise ValueError("too long")
+        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+        return bson.decode(urlsafe_b64decode(padded), codec_options=CODEC_OPTIONS)
+    except (BSONError, binascii.Error, ValueError, TypeError, OverflowError) as error:
+        raise CursorNotValid("is not one that this list gave out") from error
+
+
+def _is_stored_as(schema: Mapping[str, Any], value: object) -> bool:
+    """Whether the collection can hold this value in that field: no operator gets in here."""
+    if "enum" in schema:
+        return value in schema["enum"]
+    return any(type(value) is _PYTHON_TYPES.get(name) for name in schema["bsonType"])
+
+
+def _may_be_null(document: type[BaseDocument], order: Order) -> bool:
+    return _is_stored_as(_stored_fields(document)[order.field], None)
+
+
+def _stored_fields(document: type[BaseDocument]) -> Mapping[str, Any]:
+    # Kept: reading it off the class takes longer than many a query.
+    if document not in _FIELDS_OF:
+        _FIELDS_OF[document] = object_schema(document)["properties"]
+    return _FIELDS_OF[document]

@@ -1,0 +1,179 @@
+"""A batch run as stored (spec section 3, `accounting_runs`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import Field
+
+from accounting.actor import Actor, Role
+from accounting.clock import after
+from accounting.db.database import Session, Transaction
+from accounting.db.document import BaseDocument, EmbeddedDocument, index
+from accounting.db.fields import Count, Instant
+from accounting.db.paging import Order, Page, Window, list_page
+from accounting.ids import ObjectId
+from accounting.runs.rules import (
+    CODE_LENGTH_MAX,
+    LABEL_LENGTH_MAX,
+    LEASE_SECONDS,
+    REASON_LENGTH_MAX,
+    RUN_ITEMS_MAX,
+    ItemStatus,
+    Outcome,
+    RunId,
+    RunKind,
+    RunNotFound,
+    RunStatus,
+    RunTakenOver,
+)
+
+
+class RunActor(EmbeddedDocument):
+    """Who asked for the run, and from where, so that the audit trail names him and not `system`."""
+
+    user_id: ObjectId
+    role: Role
+    ip_address: Annotated[str, Field(max_length=100)] | None = None
+    user_agent: Annotated[str, Field(max_length=500)] | None = None
+    request_id: Annotated[str, Field(max_length=100)] | None = None
+
+    @classmethod
+    def of(cls, actor: Actor) -> Self:
+        return cls(**asdict(actor))
+
+    def as_actor(self) -> Actor:
+        return Actor(**dict(self))
+
+
+class RunCounts(EmbeddedDocument):
+    """How many items ended how; what is left of the total is pending."""
+
+    total: Annotated[int, Field(ge=1, le=RUN_ITEMS_MAX)]
+    done: Count = 0
+    skipped: Count = 0
+    failed: Count = 0
+
+    @property
+    def pending(self) -> int:
+        return self.total - self.done - self.skipped - self.failed
+
+
+class RunItem(EmbeddedDocument):
+    """One piece of work and what became of it; its position in the list never changes."""
+
+    id: ObjectId
+    label: Annotated[str, Field(max_length=LABEL_LENGTH_MAX)] | None = None
+    status: ItemStatus = ItemStatus.PENDING
+    code: Annotated[str, Field(max_length=CODE_LENGTH_MAX)] | None = None
+    reason: Annotated[str, Field(max_length=REASON_LENGTH_MAX)] | None = None
+    at: Instant | None = None
+
+
+class AccountingRun(BaseDocument):
+    """Many pieces of work under one id; the workers do them, one worker at a time.
+
+    The items are embedded, so that a result, the counts and the lease change in one guarded write,
+    in the transaction of the item's own effect: no item takes effect twice, whatever is delivered
+    twice or killed. The price is that transactions on one run exclude each other, hence the lease.
+    Work in batches by several workers at once (recurring invoices: 10,000 items, about 2 MB here)
+    guards its effect by a unique index of its own and records the results of a batch afterwards, in
+    one write (`record_outcomes` with a transaction of its own), so that its batches do not collide.
+    """
+
+    kind: RunKind
+    status: RunStatus = RunStatus.QUEUED
+    requested_by: ObjectId
+    # For whom the items are done: the one who started the run or last tried its failures again.
+    actor: RunActor
+    created_at: Instant
+    started_at: Instant | None = None
+    finished_at: Instant | None = None
+    # The last sign of life, and who works on it until when.
+    progress_at: Instant
+    lease_id: ObjectId | None = None
+    lease_until: Instant | None = None
+    fruitless_slices: Count = 0
+    counts: RunCounts
+    parameters: dict[str, Any] = {}
+    items: Annotated[list[RunItem], Field(max_length=RUN_ITEMS_MAX)] = []
+
+    class Settings:
+        name = "accounting_runs"
+        indexes = [
+            index("-createdAt", "-_id"),
+            index("kind", "-createdAt", "-_id"),
+            index("status", "-createdAt", "-_id"),
+        ]
+
+    @property
+    def run_id(self) -> RunId:
+        return RunId(self.id)
+
+    def positions(self, status: ItemStatus) -> list[int]:
+        """Where in the list the items of this status stand, in order."""
+        return [at for at, item in enumerate(self.items) if item.status is status]
+
+    async def record_outcomes(
+        self, tx: Transaction, outcomes: Mapping[int, Outcome], *, lease_id: ObjectId | None
+    ) -> None:
+        """Store the results of pending items by position, count them and renew the lease.
+
+        Raises RunTakenOver, and thereby undoes the transaction, when one of them has its result
+        already or the lease is no longer this one; without a lease only the results are guarded.
+        """
+        guard: dict[str, object] = {f"items.{at}.status": ItemStatus.PENDING for at in outcomes}
+        changes: dict[str, object] = {"progressAt": tx.now}
+        if lease_id is not None:
+            guard["leaseId"] = lease_id
+            lease_until = after(tx.now, seconds=LEASE_SECONDS)
+            changes |= {"leaseUntil": lease_until, "fruitlessSlices": 0}
+        counted: dict[str, int] = {}
+        for at, outcome in outcomes.items():
+            changes |= {f"items.{at}.{name}": value for name, value in asdict(outcome).items()}
+            changes[f"items.{at}.at"] = tx.now
+            count = f"counts.{outcome.status.lower()}"
+            counted[count] = counted.get(count, 0) + 1
+        updated = await self.get_motor_collection().update_one(
+            {"_id": self.id, **guard}, {"$set": changes, "$inc": counted}, session=tx.session
+        )
+        if not updated.matched_count:
+            raise RunTakenOver(self.run_id)
+
+
+async def get_run(run_id: RunId, *, session: Session | None = None) -> AccountingRun:
+    """The run with its items. Raises RunNotFound."""
+    run = await AccountingRun.find_one({"_id": run_id}, session=session)
+    if run is None:
+        raise RunNotFound(run_id)
+    return run
+
+
+async def find_unfinished(*, before: datetime | None, free_at: datetime, limit: int) -> list[RunId]:
+    """Runs to be done that nobody holds, oldest first; `before`: without progress since then."""
+    query: dict[str, Any] = {
+        "status": {"$in": [RunStatus.QUEUED, RunStatus.RUNNING]},
+        "leaseUntil": {"$not": {"$gt": free_at}},
+    }
+    if before is not None:
+        query["progressAt"] = {"$lte": before}
+    found = AccountingRun.get_motor_collection().find(query, {"_id": 1})
+    return [raw["_id"] async for raw in found.sort([("createdAt", 1), ("_id", 1)]).limit(limit)]
+
+
+async def list_runs(
+    window: Window,
+    *,
+    kinds: Sequence[RunKind] = (),
+    statuses: Sequence[RunStatus] = (),
+) -> Page[AccountingRun]:
+    """Runs without their items, newest first."""
+    query: dict[str, Any] = {}
+    if kinds:
+        query["kind"] = {"$in": list(kinds)}
+    if statuses:
+        query["status"] = {"$in": list(statuses)}
+    return await list_page(AccountingRun, query, Order("createdAt"), window, without=("items",))
