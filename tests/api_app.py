@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from accounting.actor import Role
 from accounting.api.app import build_app
 from accounting.api.auth import UserDirectory
+from accounting.api.schemas import BASE_PATH
 from accounting.api.tokens import make_token
 from accounting.bootstrap import Services
 from accounting.clock import utc_now
@@ -25,6 +26,16 @@ SECRET = "a secret of the tests, 32 bytes and more"
 APP: Any = build_app(lifespan=None)
 # Nothing listens there: refused at once, and the rate limit lets everybody through.
 NO_REDIS = "redis://127.0.0.1:9/0"
+
+
+def api_routes() -> list[tuple[str, str]]:
+    """Method and path of every route below the base path, as the application has them."""
+    found = []
+    for route in APP.app.routes:
+        if route.path_format.startswith(BASE_PATH):
+            path = route.path_format.removeprefix(BASE_PATH)
+            found += [(method, path) for method in route.methods - {"OPTIONS", "HEAD"}]
+    return sorted(found)
 
 
 def settings(**changes: Any) -> Settings:
