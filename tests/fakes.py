@@ -88,6 +88,19 @@ class FakePlatform:
     async def find_users(self, user_ids: Iterable[UserId]) -> dict[UserId, PlatformUser]:
         return {user_id: self.users[user_id] for user_id in set(user_ids) & self.users.keys()}
 
+    async def find_customer_ids(
+        self, text: str, *, limit: int, among: Iterable[UserId] | None = None
+    ) -> list[UserId]:
+        found = [
+            user.id
+            for user in self.users.values()
+            if any(
+                text.lower() in (field or "").lower()
+                for field in (user.name, user.email, user.company_name)
+            )
+        ]
+        return [id for id in found if among is None or id in set(among)][:limit]
+
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None:
         return self.cost_payments.get(cost_payment_id)
 

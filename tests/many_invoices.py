@@ -18,14 +18,14 @@ from accounting.invoices.rules import InvoiceStatus
 FIRST_DAY: Final = datetime(2021, 1, 1, 8, tzinfo=UTC)
 YEARS: Final = 5
 STAFF: Final = ObjectId("aaaaaaaaaaaaaaaaaaaaaaaa")
-SHARES: Final = {
-    InvoiceStatus.PAID: 85,
-    InvoiceStatus.ISSUED: 5,
-    InvoiceStatus.OVERDUE: 4,
-    InvoiceStatus.CANCELLED: 3,
-    InvoiceStatus.DRAFT: 2,
-    InvoiceStatus.REFUNDED: 1,
-}
+STATUSES: Final = ("PAID", "ISSUED", "OVERDUE", "DRAFT", "CANCELLED", "REFUNDED")
+# In percent, by the age in days that an invoice has at the end: only new ones are still open.
+SHARES_BY_AGE: Final = (
+    (30, (40, 45, 0, 11, 3, 1)),
+    (60, (80, 4, 10, 2, 3, 1)),
+    (200, (91, 0, 4, 1, 3, 1)),
+    (10_000, (94.8, 0, 1, 0.2, 3, 1)),
+)
 PAID_ONCE: Final = (InvoiceStatus.PAID, InvoiceStatus.REFUNDED)
 
 
@@ -34,7 +34,6 @@ def many_invoices(
 ) -> Iterator[dict[str, Any]]:
     """So many invoices of these customers, oldest first, spread evenly over the years."""
     dice = random.Random(seed)
-    statuses, weights = list(SHARES), list(SHARES.values())
     step = timedelta(days=365 * YEARS) / number
     serials: dict[str, int] = {}
     for position in range(number):
@@ -42,8 +41,11 @@ def many_invoices(
         created = created.replace(microsecond=created.microsecond // 1000 * 1000)
         day = f"{created:%Y%m%d}"
         serials[day] = serials.get(day, 0) + 1
-        [status] = dice.choices(statuses, weights)
-        yield _an_invoice(dice, f"{day}{serials[day]:02d}", created, status, customers)
+        age = (number - position) * step / timedelta(days=1)
+        shares = next(shares for days, shares in SHARES_BY_AGE if age <= days)
+        [status] = dice.choices(STATUSES, shares)
+        number_of_it = f"{day}{serials[day]:02d}"
+        yield _an_invoice(dice, number_of_it, created, InvoiceStatus(status), customers)
 
 
 def _an_invoice(

@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import bson
+
 from accounting.audit.documents import AuditHead, AuditLog
 from accounting.audit.rules import FIRST_PREV_HASH, AuditAction, EntityType, changed_fields
 from accounting.audit.service import record
-from accounting.db.client import MongoDatabase
+from accounting.db.client import CODEC_OPTIONS, MongoDatabase
 from accounting.db.database import Database
 from accounting.ids import ObjectId, new_id
 from builders import ADMIN, NOW
@@ -70,9 +72,16 @@ async def fill_trail(
             entries, heads = [], []
 
 
-def _links(
-    entity_id: ObjectId, count: int, start: datetime, step: timedelta
-) -> Iterator[AuditLog]:
+def stored_chain(entries: int) -> list[dict[str, Any]]:
+    """One chain as the driver would return it."""
+    chain = [_stored(entry) for entry in _links(new_id(), entries, NOW, timedelta(hours=1))]
+    decoded: list[dict[str, Any]] = bson.decode(
+        bson.encode({"chain": chain}), codec_options=CODEC_OPTIONS
+    )["chain"]
+    return decoded
+
+
+def _links(entity_id: ObjectId, count: int, start: datetime, step: timedelta) -> Iterator[AuditLog]:
     prev_hash = FIRST_PREV_HASH
     for seq in range(1, count + 1):
         entry: AuditLog = AuditLog.model_construct(

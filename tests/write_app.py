@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 from litestar import Litestar, Request, Response, post
+from litestar.di import NamedDependency, Provide
 from litestar.enums import ScopeType
 from litestar.params import FromPath
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -17,7 +18,7 @@ from accounting.actor import Actor
 from accounting.api.errors import exception_handlers
 from accounting.api.invoice_answers import version_header
 from accounting.api.invoice_views import InvoiceDetailView, InvoiceView, view_invoice
-from accounting.api.writes import answer_write, expected_version
+from accounting.api.writes import answer_write, provide_expected_version
 from accounting.bootstrap import Services
 from accounting.db.database import Database, Session, Transaction
 from accounting.ids import ObjectId
@@ -87,12 +88,18 @@ def _app(services: Services, after_issue: Hook) -> Litestar:
         )
 
     @post("/invoices/{invoice_id:str}/issue")
-    async def issue(request: WriteRequest, invoice_id: FromPath[str]) -> Response[Any]:
-        version = expected_version(request)
-
+    async def issue(
+        request: WriteRequest,
+        invoice_id: FromPath[str],
+        expected_version: NamedDependency[int | None],
+    ) -> Response[Any]:
         async def issue_and_more(tx: Transaction) -> Invoice:
             issued = await issue_invoice(
-                tx, services.platform, TERMS, ObjectId(invoice_id), expected_version=version
+                tx,
+                services.platform,
+                TERMS,
+                ObjectId(invoice_id),
+                expected_version=expected_version,
             )
             await after_issue(tx)
             return issued
@@ -111,6 +118,7 @@ def _app(services: Services, after_issue: Hook) -> Litestar:
 
     return Litestar(
         [create, issue, changed],
+        dependencies={"expected_version": Provide(provide_expected_version)},
         middleware=[_as_user],
         exception_handlers=exception_handlers(),
         openapi_config=None,

@@ -29,18 +29,6 @@ def start_of_day(day: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, time.min, tzinfo=zone).astimezone(UTC)
 
 
-def clock_at(day: date, zone: ZoneInfo, clock: Clock = utc_now) -> Clock:
-    """A clock that runs on, but from this time of day on `day` (`jobs run --as-of`)."""
-    real_start = clock()
-    time_of_day = real_start.astimezone(zone).time()
-    as_of_start = datetime.combine(day, time_of_day, tzinfo=zone).astimezone(UTC)
-
-    def as_of_clock() -> datetime:
-        return as_of_start + (clock() - real_start)
-
-    return as_of_clock
-
-
 def as_stored_day(day: date) -> datetime:
     """How a calendar day is kept in MongoDB: midnight UTC of that date."""
     return datetime.combine(day, time.min, tzinfo=UTC)

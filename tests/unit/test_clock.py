@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from accounting.clock import business_day, clock_at, start_of_day, utc_now
+from accounting.clock import business_day, start_of_day, utc_now
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,3 @@ def test_start_of_day_is_midnight_of_the_zone_in_utc() -> None:
 def test_now_has_whole_milliseconds() -> None:
     assert utc_now().microsecond % 1000 == 0
     assert utc_now().tzinfo is UTC
-
-
-def test_an_as_of_clock_runs_on_from_the_other_day() -> None:
-    moments = iter(
-        [datetime(2026, 1, 12, 9, 30, tzinfo=UTC), datetime(2026, 1, 12, 9, 31, tzinfo=UTC)]
-    )
-
-    as_of = clock_at(date(2025, 12, 24), ZoneInfo("UTC"), clock=lambda: next(moments))
-
-    assert as_of() == datetime(2025, 12, 24, 9, 30, tzinfo=UTC) + timedelta(minutes=1)

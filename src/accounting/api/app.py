@@ -14,15 +14,11 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.middleware import DefineMiddleware
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
 from litestar.params import FromPath
 from litestar.plugins.pydantic import PydanticPlugin
 from litestar.types import ASGIApp
 
-from accounting import __version__
-from accounting.api.answer_headers import DOCS_PATH, AnswerHeaders
+from accounting.api.answer_headers import AnswerHeaders
 from accounting.api.audit_logs import AuditLogController
 from accounting.api.auth import Authentication, UserDirectory, require_role
 from accounting.api.customers import CustomerController
@@ -31,7 +27,9 @@ from accounting.api.health import live, metrics, ready
 from accounting.api.invoice_actions import InvoiceActionController
 from accounting.api.invoice_lists import InvoiceListController
 from accounting.api.invoices import InvoiceController
+from accounting.api.openapi import DOCS_ASSETS_PATH, SECURITY, openapi_config
 from accounting.api.payments import PaymentController
+from accounting.api.queries import refuse_unknown_parameters
 from accounting.api.rate_limit import RedisClient, limit_rate, open_redis
 from accounting.api.runs import BulkInvoiceController, RunController
 from accounting.api.schemas import BASE_PATH
@@ -44,7 +42,6 @@ logger = logging.getLogger(__name__)
 Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 BODY_BYTES_MAX: Final = 1_048_576
-DOCS_ASSETS_PATH: Final = "/schema-assets"
 DOCS_ASSETS: Final = ("swagger-ui-bundle.js", "swagger-ui-standalone-preset.js", "swagger-ui.css")
 
 
@@ -89,19 +86,22 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
             AuditLogController,
         ],
         middleware=[DefineMiddleware(Authentication)],
-        guards=[require_role, limit_rate],
+        guards=[require_role, limit_rate, refuse_unknown_parameters],
         before_request=require_json,
-        security=[{"BearerToken": []}],
+        security=SECURITY,
     )
+    probes = [live, ready, metrics]
+    # The same once more, for proxies that pass only this path on.
+    probes_below_base = Router(BASE_PATH, route_handlers=probes, include_in_schema=False)
     app = Litestar(
-        route_handlers=[api, live, ready, metrics, _docs_assets()],
+        route_handlers=[api, *probes, probes_below_base, _docs_assets()],
         dependencies={
             "services": Provide(_provide_services, sync_to_thread=False),
             "redis": Provide(_provide_redis, sync_to_thread=False),
         },
         exception_handlers=exception_handlers(),
         lifespan=[lifespan] if lifespan else [],
-        openapi_config=_openapi(),
+        openapi_config=openapi_config(),
         plugins=[PydanticPlugin(prefer_alias=True)],
         request_max_body_size=BODY_BYTES_MAX,
         logging_config=None,
@@ -144,33 +144,3 @@ def _docs_assets() -> Router:
         )
 
     return Router(DOCS_ASSETS_PATH, route_handlers=[asset])
-
-
-def _openapi() -> OpenAPIConfig:
-    return OpenAPIConfig(
-        title="Accounting",
-        version=__version__,
-        description=(
-            "Invoices, payments and audit trail of the hosting platform. Money is a string with "
-            "two decimals in USD; days are YYYY-MM-DD in the business time zone; instants are "
-            "ISO 8601 with Z. Errors are RFC 9457 problem documents."
-        ),
-        path=DOCS_PATH,
-        use_handler_docstrings=True,
-        components=Components(
-            security_schemes={
-                "BearerToken": SecurityScheme(
-                    type="http", scheme="bearer", bearer_format="JWT", description="Platform JWT"
-                )
-            }
-        ),
-        render_plugins=[
-            SwaggerRenderPlugin(
-                path="/",
-                favicon="<link rel='icon' href='data:,'>",
-                js_url=f"{DOCS_ASSETS_PATH}/swagger-ui-bundle.js",
-                css_url=f"{DOCS_ASSETS_PATH}/swagger-ui.css",
-                standalone_preset_js_url=f"{DOCS_ASSETS_PATH}/swagger-ui-standalone-preset.js",
-            )
-        ],
-    )

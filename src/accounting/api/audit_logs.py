@@ -10,11 +10,12 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from accounting.api.invoice_views import AuditEntryView, view_trail
-from accounting.api.schemas import BodyOut, Pagination, check_day, pagination, parse_id
+from accounting.api.queries import PageCursor, PageLimit, PageNumber
+from accounting.api.schemas import BodyOut, CursorOut, Pagination, check_day, pagination, parse_id
 from accounting.audit.listing import AuditFilter, list_entries
 from accounting.audit.rules import AuditAction, EntityType
 from accounting.bootstrap import Services
-from accounting.db.paging import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, PAGE_MAX, to_window
+from accounting.db.paging import PAGE_LIMIT_DEFAULT, to_window
 
 
 class AuditLogListView(BodyOut):
@@ -22,7 +23,7 @@ class AuditLogListView(BodyOut):
 
     audit_logs: list[AuditEntryView]
     pagination: Pagination
-    next_cursor: str | None
+    next_cursor: CursorOut
 
 
 class AuditLogController(Controller):
@@ -31,7 +32,7 @@ class AuditLogController(Controller):
     path = "/audit-logs"
     tags = ["Audit"]
 
-    @get(summary="List audit entries")
+    @get(operation_id="listAuditLogs", summary="List audit entries")
     async def list_page(
         self,
         services: NamedDependency[Services],
@@ -39,20 +40,23 @@ class AuditLogController(Controller):
         entity_type: Annotated[EntityType | None, QueryParameter(name="entityType")] = None,
         entity_id: Annotated[str | None, QueryParameter(name="entityId")] = None,
         user_id: Annotated[str | None, QueryParameter(name="userId")] = None,
-        from_day: Annotated[date | None, QueryParameter(name="from")] = None,
-        to_day: Annotated[date | None, QueryParameter(name="to")] = None,
-        page: Annotated[int | None, QueryParameter(ge=1, le=PAGE_MAX)] = None,
-        limit: Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT_MAX)] = PAGE_LIMIT_DEFAULT,
-        cursor: Annotated[str | None, QueryParameter()] = None,
+        from_: Annotated[date | None, QueryParameter(name="from")] = None,
+        to: Annotated[date | None, QueryParameter()] = None,
+        page: PageNumber = None,
+        limit: PageLimit = PAGE_LIMIT_DEFAULT,
+        cursor: PageCursor = None,
     ) -> AuditLogListView:
-        """Newest first; days are inclusive and in the business time zone."""
+        """Newest first; days are inclusive and in the business time zone.
+
+        Give `nextCursor` of an answer as `cursor` to read on; it is null at the end.
+        """
         wanted = AuditFilter(
             actions=action or (),
             entity_type=entity_type,
-            entity_id=parse_id("entityId", entity_id) if entity_id else None,
-            user_id=parse_id("userId", user_id) if user_id else None,
-            created_from=check_day("from", from_day),
-            created_to=check_day("to", to_day),
+            entity_id=parse_id("entityId", entity_id) if entity_id is not None else None,
+            user_id=parse_id("userId", user_id) if user_id is not None else None,
+            created_from=check_day("from", from_),
+            created_to=check_day("to", to),
         )
         found = await list_entries(wanted, services.terms.zone, to_window(page, limit, cursor))
         trail = await view_trail(services.platform, found.items)

@@ -8,14 +8,15 @@ from typing import Annotated
 from litestar import Controller, Response, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, QueryParameter
+from pydantic import Field
 
 from accounting.api.auth import ApiRequest
 from accounting.api.schemas import (
     BodyOut,
-    EnumOut,
     IdOut,
     InstantOut,
     MoneyOut,
+    NumberOut,
     Pagination,
     pagination,
     parse_id,
@@ -25,6 +26,7 @@ from accounting.bootstrap import Services
 from accounting.db.database import Session
 from accounting.db.paging import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, PAGE_MAX
 from accounting.ids import ObjectId
+from accounting.invoices.rules import InvoiceStatus
 from accounting.invoices.settlement import Allocation, allocate_payments
 from accounting.money import ZERO
 from accounting.payments.service import list_allocated
@@ -35,10 +37,10 @@ class CostPaymentView(BodyOut):
     """A payment in the platform's wallet ledger, and what of it is not applied to invoices."""
 
     id: IdOut
-    amount: MoneyOut
-    allocated: MoneyOut
-    unallocated: MoneyOut
-    narration: str | None
+    amount: Annotated[MoneyOut, Field(examples=["500.00"])]
+    allocated: Annotated[MoneyOut, Field(examples=["250.00"])]
+    unallocated: Annotated[MoneyOut, Field(examples=["250.00"])]
+    narration: Annotated[str | None, Field(examples=["Deposit January"])]
     created_at: InstantOut | None
 
 
@@ -55,17 +57,17 @@ class AllocationView(BodyOut):
     payment_id: IdOut
     cost_payment_id: IdOut
     invoice_id: IdOut
-    invoice_number: str
-    amount: MoneyOut
-    invoice_status: EnumOut
-    balance_due: MoneyOut
+    invoice_number: NumberOut
+    amount: Annotated[MoneyOut, Field(examples=["250.00"])]
+    invoice_status: Annotated[InvoiceStatus, Field(examples=["PAID"])]
+    balance_due: Annotated[MoneyOut, Field(examples=["0.00"])]
 
 
 class AllocationsView(BodyOut):
     """What was settled in one call; empty when there was nothing to settle or to settle with."""
 
     allocations: list[AllocationView]
-    total: MoneyOut
+    total: Annotated[MoneyOut, Field(examples=["250.00"])]
 
 
 async def provide_customer_id(id: FromPath[str]) -> ObjectId:  # noqa: A002  # the path says {id}
@@ -80,7 +82,9 @@ class CustomerController(Controller):
     tags = ["Customers"]
     dependencies = {"customer_id": Provide(provide_customer_id)}
 
-    @get("/payments", summary="List a customer's cost payments")
+    @get(
+        "/payments", operation_id="listCustomerPayments", summary="List a customer's cost payments"
+    )
     async def list_cost_payments(
         self,
         services: NamedDependency[Services],
@@ -107,7 +111,12 @@ class CustomerController(Controller):
             pagination=pagination(page, limit, total),
         )
 
-    @post("/allocate", summary="Settle a customer's invoices", status_code=200)
+    @post(
+        "/allocate",
+        operation_id="allocatePayments",
+        summary="Settle a customer's invoices",
+        status_code=200,
+    )
     async def allocate(
         self,
         request: ApiRequest,

@@ -135,7 +135,8 @@ def _field_error(item: Mapping[str, Any]) -> tuple[str, str]:
     if message == "Extra inputs are not permitted":
         message = "is not a known field"
     # Litestar names a query parameter as the function does, in snake_case.
-    return (to_camel(key) if item.get("source") == "query" else key), message
+    # A parameter that Python keeps for itself has an underscore behind its name: `from_`.
+    return (to_camel(key.rstrip("_")) if item.get("source") == "query" else key), message
 
 
 def _http_exception(

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import Final
+from typing import Final, Literal
 
 from litestar import Response, get
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.enums import MediaType
+from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import RedisError
 
 from accounting.api.rate_limit import RedisClient
-from accounting.api.schemas import BASE_PATH, BodyOut
+from accounting.api.schemas import BodyOut
 from accounting.bootstrap import Services, collection_specs
 from accounting.db.client import DriverError, is_primary_reachable
 from accounting.db.setup import is_set_up
@@ -27,28 +28,30 @@ PROBE_KEPT_SECONDS: Final = 1.0
 class LiveView(BodyOut):
     """The process answers."""
 
-    status: str
+    status: Literal["ok"]
 
 
 class ReadyView(BodyOut):
     """What the service needs, each part `true` when it is there."""
 
-    status: str
+    status: Literal["ready", "not ready"]
     mongo_primary: bool
     redis: bool
     indexes: bool
 
 
-@get(["/health/live", f"{BASE_PATH}/health/live"], summary="Is the process alive?", tags=["Health"])
+@get("/health/live", operation_id="getLiveness", summary="Is the process alive?", tags=["Health"])
 async def live() -> LiveView:
     """Answers as long as the process runs; looks at nothing else."""
     return LiveView(status="ok")
 
 
 @get(
-    ["/health/ready", f"{BASE_PATH}/health/ready"],
+    "/health/ready",
+    operation_id="getReadiness",
     summary="Can the service do its work?",
     tags=["Health"],
+    responses={503: ResponseSpec(ReadyView, description="Something lacks.")},
 )
 async def ready(
     services: NamedDependency[Services], redis: NamedDependency[RedisClient], state: State
@@ -66,7 +69,8 @@ async def ready(
 
 
 @get(
-    ["/metrics", f"{BASE_PATH}/metrics"],
+    "/metrics",
+    operation_id="getMetrics",
     summary="Prometheus metrics",
     tags=["Health"],
     media_type=MediaType.TEXT,

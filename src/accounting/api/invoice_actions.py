@@ -19,17 +19,18 @@ from accounting.api.invoice_answers import (
 from accounting.api.invoice_views import AuditTrailView, view_trail
 from accounting.api.payments import PaymentBody, apply_as_asked
 from accounting.api.schemas import (
+    NULL_EXAMPLE,
     BodyIn,
     BodyOut,
     DayOut,
-    EnumOut,
     IdOut,
     InstantIn,
     MoneyOut,
+    NumberOut,
     ReasonIn,
     to_instant,
 )
-from accounting.api.writes import expected_version
+from accounting.api.writes import provide_expected_version
 from accounting.audit.rules import EntityType
 from accounting.audit.service import history
 from accounting.bootstrap import Services
@@ -38,6 +39,7 @@ from accounting.invoices.explanation import explain_invoice
 from accounting.invoices.rules import InvoiceNotFound
 from accounting.invoices.service import cancel_invoice, issue_invoice
 from accounting.invoices.settlement import refund_invoice
+from accounting.pricing.rules import PriceSource
 
 
 class IssueInvoice(BodyIn):
@@ -61,27 +63,28 @@ class PriceRowView(BodyOut):
     """The row of the price list that an invoice's price came from."""
 
     id: IdOut
-    default_unit_price: MoneyOut
+    default_unit_price: Annotated[MoneyOut, Field(examples=["100.00"])]
     effective_from: DayOut
-    effective_to: DayOut | None
+    effective_to: Annotated[DayOut | None, NULL_EXAMPLE]
 
 
 class ExplanationView(BodyOut):
     """How the amount of an invoice came about."""
 
     invoice_id: IdOut
-    invoice_number: Annotated[str, Field(examples=["2026011201"])]
-    total_miners: int
+    invoice_number: NumberOut
+    total_miners: Annotated[int, Field(ge=1, examples=[5])]
     counted_miners: Annotated[
-        int | None, Field(description="Active miners when the service counted them itself.")
+        int | None,
+        Field(description="Active miners when the service counted them itself.", examples=[5]),
     ]
-    unit_price: MoneyOut
-    total_amount: MoneyOut
-    price_source: EnumOut
+    unit_price: Annotated[MoneyOut, Field(examples=["100.00"])]
+    total_amount: Annotated[MoneyOut, Field(examples=["500.00"])]
+    price_source: Annotated[PriceSource, Field(examples=["PRICING_CONFIG"])]
     price_row: PriceRowView | None
     calculation: Annotated[str, Field(examples=["5 x 100.00 = 500.00"])]
-    rounding: str
-    sentences: list[str]
+    rounding: Annotated[str, Field(examples=["Whole miners times a price in whole cents."])]
+    sentences: list[Annotated[str, Field(examples=["5 miners of the customer were active."])]]
 
 
 class InvoiceActionController(Controller):
@@ -89,19 +92,22 @@ class InvoiceActionController(Controller):
 
     path = "/invoices/{id:str}"
     tags = ["Invoices"]
-    dependencies = {"invoice_id": Provide(provide_invoice_id)}
+    dependencies = {
+        "invoice_id": Provide(provide_invoice_id),
+        "expected_version": Provide(provide_expected_version),
+    }
 
-    @post("/issue", summary="Issue a draft", status_code=200)
+    @post("/issue", operation_id="issueInvoice", summary="Issue a draft", status_code=200)
     async def issue(
         self,
         request: ApiRequest,
         services: NamedDependency[Services],
         invoice_id: NamedDependency[ObjectId],
+        expected_version: NamedDependency[int | None],
         data: JSONBody[IssueInvoice | None] = None,
     ) -> InvoiceResponse:
         """Freezes the customer and queues the e-mail; never waits for the mail server."""
         choice = data or IssueInvoice()
-        version = expected_version(request)
         return await answer_invoice_write(
             request,
             services,
@@ -113,66 +119,86 @@ class InvoiceActionController(Controller):
                 invoice_id,
                 issued_date=to_instant(choice.issued_date, services.terms.zone),
                 skip_email=choice.skip_email,
-                expected_version=version,
+                expected_version=expected_version,
             ),
             invoice_of=itself,
         )
 
-    @post("/cancel", summary="Cancel an unpaid invoice", status_code=200)
+    @post(
+        "/cancel", operation_id="cancelInvoice", summary="Cancel an unpaid invoice", status_code=200
+    )
     async def cancel(
         self,
         request: ApiRequest,
         services: NamedDependency[Services],
         invoice_id: NamedDependency[ObjectId],
+        expected_version: NamedDependency[int | None],
         data: JSONBody[EndInvoice],
     ) -> InvoiceResponse:
         """Ends it for good; it keeps its number. Payments must be removed first."""
-        version = expected_version(request)
         return await answer_invoice_write(
             request,
             services,
             lambda db: db.run(
-                request.user, cancel_invoice, invoice_id, data.reason, expected_version=version
+                request.user,
+                cancel_invoice,
+                invoice_id,
+                data.reason,
+                expected_version=expected_version,
             ),
             invoice_of=itself,
         )
 
-    @post("/refund", summary="Refund a paid invoice", status_code=200)
+    @post("/refund", operation_id="refundInvoice", summary="Refund a paid invoice", status_code=200)
     async def refund(
         self,
         request: ApiRequest,
         services: NamedDependency[Services],
         invoice_id: NamedDependency[ObjectId],
+        expected_version: NamedDependency[int | None],
         data: JSONBody[EndInvoice],
     ) -> InvoiceResponse:
         """Ends it for good; its cost payments are free again."""
-        version = expected_version(request)
         return await answer_invoice_write(
             request,
             services,
             lambda db: db.run(
-                request.user, refund_invoice, invoice_id, data.reason, expected_version=version
+                request.user,
+                refund_invoice,
+                invoice_id,
+                data.reason,
+                expected_version=expected_version,
             ),
             invoice_of=itself,
         )
 
-    @post("/record-payment", summary="Apply a cost payment", status_code=200)
+    @post(
+        "/record-payment",
+        operation_id="recordPayment",
+        summary="Apply a cost payment",
+        status_code=200,
+    )
     async def record_payment(
         self,
         request: ApiRequest,
         services: NamedDependency[Services],
         invoice_id: NamedDependency[ObjectId],
+        expected_version: NamedDependency[int | None],
         data: JSONBody[RecordPayment],
     ) -> InvoiceResponse:
         """Applies the amount, or the most that invoice and cost payment both allow."""
         return await answer_invoice_write(
             request,
             services,
-            apply_as_asked(request, services, invoice_id, data),
+            apply_as_asked(request, services, invoice_id, data, expected_version),
             invoice_of=lambda applied: applied[0],
         )
 
-    @get("/audit-log", summary="Read the audit trail of an invoice")
+    @get(
+        "/audit-log",
+        operation_id="getInvoiceAuditLog",
+        summary="Read the audit trail of an invoice",
+    )
     async def audit_log(
         self, services: NamedDependency[Services], invoice_id: NamedDependency[ObjectId]
     ) -> AuditTrailView:
@@ -182,7 +208,7 @@ class InvoiceActionController(Controller):
             raise InvoiceNotFound(invoice_id)
         return await view_trail(services.platform, entries)
 
-    @get("/explain", summary="Explain the amount of an invoice")
+    @get("/explain", operation_id="explainInvoice", summary="Explain the amount of an invoice")
     async def explain(
         self, services: NamedDependency[Services], invoice_id: NamedDependency[ObjectId]
     ) -> ExplanationView:

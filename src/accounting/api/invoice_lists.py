@@ -5,26 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from litestar import Controller, Request, get
+from litestar import Controller, get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, QueryParameter
 
-from accounting.actor import Actor
-from accounting.api.auth import CUSTOMERS_MAY
+from accounting.api.auth import CUSTOMERS_MAY, ApiRequest
 from accounting.api.invoice_views import InvoiceListView, view_invoices
+from accounting.api.queries import PageCursor, PageLimit, PageNumber
 from accounting.api.schemas import SortDirection, check_amount, check_day, pagination, parse_id
 from accounting.bootstrap import Services
 from accounting.clock import business_day
-from accounting.invoices.listing import InvoiceFilter, InvoiceSort, list_invoices
+from accounting.db.paging import PAGE_LIMIT_DEFAULT, to_window
+from accounting.invoices.listing import InvoiceFilter, InvoiceSort, check_search, list_invoices
 from accounting.invoices.rules import InvoiceStatus
 
-PAGE_LIMIT_DEFAULT: Final = 10
-PAGE_LIMIT_MAX: Final = 100
-PAGE_MAX: Final = 1_000_000
-
-ApiRequest = Request[Actor, str, Any]
+# For the document; `check_amount` refuses what money cannot be.
+_AMOUNT: Final = {"pattern": r"^-?[0-9]{1,10}(\.[0-9]{1,2})?$"}
 
 
 class InvoiceListController(Controller):
@@ -33,7 +31,7 @@ class InvoiceListController(Controller):
     path = "/invoices"
     tags = ["Invoices"]
 
-    @get(summary="List invoices", opt={CUSTOMERS_MAY: True})
+    @get(operation_id="listInvoices", summary="List invoices", opt={CUSTOMERS_MAY: True})
     async def list_page(
         self,
         request: ApiRequest,
@@ -48,21 +46,35 @@ class InvoiceListController(Controller):
         end_date: Annotated[date | None, QueryParameter(name="endDate")] = None,
         due_from: Annotated[date | None, QueryParameter(name="dueFrom")] = None,
         due_to: Annotated[date | None, QueryParameter(name="dueTo")] = None,
-        min_amount: Annotated[Decimal | None, QueryParameter(name="minAmount")] = None,
-        max_amount: Annotated[Decimal | None, QueryParameter(name="maxAmount")] = None,
+        min_amount: Annotated[
+            Decimal | None, QueryParameter(name="minAmount", schema_extra=_AMOUNT)
+        ] = None,
+        max_amount: Annotated[
+            Decimal | None, QueryParameter(name="maxAmount", schema_extra=_AMOUNT)
+        ] = None,
         overdue: FromQuery[bool | None] = None,
+        q: Annotated[
+            str | None,
+            QueryParameter(description="Start of a number, or part of a customer's name or e-mail"),
+        ] = None,
         sort_by: Annotated[InvoiceSort, QueryParameter(name="sortBy")] = InvoiceSort.CREATED_AT,
         sort_direction: Annotated[
             SortDirection, QueryParameter(name="sortDirection")
         ] = SortDirection.DESCENDING,
-        page: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 1,
-        limit: Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT_MAX)] = PAGE_LIMIT_DEFAULT,
+        page: PageNumber = None,
+        limit: PageLimit = PAGE_LIMIT_DEFAULT,
+        cursor: PageCursor = None,
     ) -> InvoiceListView:
-        """Days are inclusive and in the business time zone; customers see their own only."""
+        """Days are inclusive and in the business time zone; customers see their own only.
+
+        `q` is the start of an invoice number, or a part of a customer's name, e-mail or company.
+        Give `nextCursor` of an answer as `cursor` to read on; it is null at the end. Pages by
+        number are counted, those by cursor are not; an empty `cursor` begins without a count.
+        """
         actor, zone = request.user, services.terms.zone
         today = business_day(services.db.clock(), zone)
         wanted = InvoiceFilter(
-            customer_id=parse_id("customerId", customer_id) if customer_id else None,
+            customer_id=parse_id("customerId", customer_id) if customer_id is not None else None,
             statuses=status or (),
             billing_period=billing_period,
             issued_from=check_day("startDate", start_date),
@@ -72,16 +84,20 @@ class InvoiceListController(Controller):
             amount_min=check_amount("minAmount", min_amount),
             amount_max=check_amount("maxAmount", max_amount),
             overdue_on=today if overdue else None,
+            search=check_search(q),
         )
         if not actor.is_admin:
             wanted = replace(wanted, customer_id=actor.user_id, hides_drafts=True)
-        invoices, total = await list_invoices(
+        found = await list_invoices(
+            services.platform,
             wanted,
             zone,
             sort_by=sort_by,
             descending=sort_direction is SortDirection.DESCENDING,
-            page=page,
-            limit=limit,
+            window=to_window(page, limit, cursor),
         )
-        views = await view_invoices(services.platform, actor, invoices, today)
-        return InvoiceListView(invoices=views, pagination=pagination(page, limit, total))
+        return InvoiceListView(
+            invoices=await view_invoices(services.platform, actor, found.items, today),
+            pagination=pagination(found.number, found.limit, found.total),
+            next_cursor=found.next_cursor,
+        )

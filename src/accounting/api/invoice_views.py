@@ -4,59 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from typing import Annotated, TypeAlias
+
+from pydantic import Field, WithJsonSchema
 
 from accounting.actor import SYSTEM_USER_ID, Actor
 from accounting.api.schemas import (
+    NULL_EXAMPLE,
     BodyOut,
+    CompanyOut,
+    CountOut,
+    CursorOut,
     DayOut,
-    EnumOut,
+    EmailOut,
     IdOut,
     InstantOut,
     JsonObject,
     MoneyOut,
+    NameOut,
+    NumberOut,
     Pagination,
+    PeriodOut,
+    text_schema,
 )
 from accounting.audit.documents import AuditLog
+from accounting.audit.rules import AuditAction, EntityType
 from accounting.db.database import Session
 from accounting.invoices.documents import Invoice
-from accounting.invoices.rules import InvoiceId, is_overdue
+from accounting.invoices.rules import InvoiceId, InvoiceStatus, is_overdue
+from accounting.notifications.rules import NotificationStatus, NotificationType
 from accounting.notifications.service import list_notifications
 from accounting.payments.service import list_payments
 from accounting.platform.reader import Platform
 from accounting.platform.rules import PlatformUser, UserId
+from accounting.pricing.rules import PriceSource
+
+NotYet: TypeAlias = Annotated[InstantOut | None, NULL_EXAMPLE]
+VersionOut: TypeAlias = Annotated[int, Field(ge=1, examples=[3])]
 
 
 class UserView(BodyOut):
     """The customer, as the platform knows him now."""
 
     id: IdOut
-    name: str
-    email: str
-    company_name: str | None
+    name: NameOut
+    email: EmailOut
+    company_name: CompanyOut | None
 
 
 class StaffView(BodyOut):
     """A member of staff; shown to admins only."""
 
     id: IdOut
-    name: str
-    email: str
+    name: Annotated[str, Field(examples=["Alex Admin"])]
+    email: Annotated[str, Field(examples=["alex@example.com"])]
 
 
 class CustomerView(BodyOut):
     """The customer as he was called when the invoice was issued."""
 
-    name: str
-    email: str
-    company_name: str | None
+    name: NameOut
+    email: EmailOut
+    company_name: CompanyOut | None
 
 
 class PricingView(BodyOut):
     """Where the price came from."""
 
-    source: EnumOut
-    pricing_config_id: IdOut | None
-    miner_ids_count: int | None
+    source: PriceSource
+    pricing_config_id: Annotated[IdOut | None, NULL_EXAMPLE]
+    miner_ids_count: Annotated[CountOut | None, Field(examples=[5])]
 
 
 class PaymentView(BodyOut):
@@ -65,9 +82,9 @@ class PaymentView(BodyOut):
     id: IdOut
     invoice_id: IdOut
     cost_payment_id: IdOut
-    amount_paid: MoneyOut
+    amount_paid: Annotated[MoneyOut, Field(examples=["250.00"])]
     paid_date: InstantOut
-    refunded_date: InstantOut | None
+    refunded_date: NotYet
     created_by: IdOut | None
     created_at: InstantOut
 
@@ -77,16 +94,16 @@ class NotificationView(BodyOut):
 
     id: IdOut
     invoice_id: IdOut
-    notification_type: EnumOut
-    sent_to: str
-    cc_emails: list[str]
-    status: EnumOut
+    notification_type: NotificationType
+    sent_to: EmailOut
+    cc_emails: list[Annotated[str, Field(examples=["billing@example.com"])]]
+    status: Annotated[NotificationStatus, Field(examples=["SENT"])]
     sent_at: InstantOut | None
     is_read: bool
-    opened_at: InstantOut | None
-    failure_reason: str | None
-    retry_count: int
-    next_retry_at: InstantOut | None
+    opened_at: NotYet
+    failure_reason: Annotated[str | None, NULL_EXAMPLE]
+    retry_count: CountOut
+    next_retry_at: NotYet
     created_at: InstantOut
 
 
@@ -94,31 +111,31 @@ class InvoiceView(BodyOut):
     """An invoice. `isOverdue` and `balanceDue` are computed at the moment of the answer."""
 
     id: IdOut
-    invoice_number: str
+    invoice_number: NumberOut
     user_id: IdOut
     user: UserView | None
-    total_miners: int
-    unit_price: MoneyOut
-    total_amount: MoneyOut
-    amount_paid: MoneyOut
-    balance_due: MoneyOut
-    status: EnumOut
+    total_miners: Annotated[int, Field(ge=1, examples=[5])]
+    unit_price: Annotated[MoneyOut, Field(examples=["100.00"])]
+    total_amount: Annotated[MoneyOut, Field(examples=["500.00"])]
+    amount_paid: Annotated[MoneyOut, Field(examples=["250.00"])]
+    balance_due: Annotated[MoneyOut, Field(examples=["250.00"])]
+    status: Annotated[InvoiceStatus, Field(examples=["ISSUED"])]
     is_overdue: bool
     invoice_generated_date: DayOut
     issued_date: InstantOut | None
-    due_date: DayOut
-    paid_date: InstantOut | None
-    billing_period: str | None
-    recurring_invoice_id: IdOut | None
+    due_date: Annotated[DayOut, Field(examples=["2026-02-11"])]
+    paid_date: NotYet
+    billing_period: PeriodOut | None
+    recurring_invoice_id: Annotated[IdOut | None, NULL_EXAMPLE]
     customer: CustomerView | None
     pricing: PricingView | None
-    cancelled_date: InstantOut | None
-    cancel_reason: str | None
-    refunded_date: InstantOut | None
-    refund_reason: str | None
+    cancelled_date: NotYet
+    cancel_reason: Annotated[str | None, NULL_EXAMPLE]
+    refunded_date: NotYet
+    refund_reason: Annotated[str | None, NULL_EXAMPLE]
     created_at: InstantOut
     updated_at: InstantOut
-    version: int
+    version: VersionOut
 
 
 class AdminInvoiceView(InvoiceView):
@@ -138,29 +155,38 @@ class InvoiceDetailView(AdminInvoiceView):
 
 
 class InvoiceListView(BodyOut):
-    """A page of invoices."""
+    """A part of a list of invoices; `nextCursor` leads on and is null at the end."""
 
     invoices: list[InvoiceView | AdminInvoiceView]
     pagination: Pagination
+    next_cursor: CursorOut
 
 
 class AuditEntryView(BodyOut):
     """One entry of the audit trail."""
 
     id: IdOut
-    seq: int
-    action: EnumOut
-    entity_type: str
+    seq: Annotated[int, Field(ge=1)]
+    action: Annotated[AuditAction, Field(examples=["INVOICE_ISSUED"])]
+    # Shown as it is stored, also when somebody has edited it: `audit verify` names that.
+    entity_type: Annotated[
+        str, WithJsonSchema(text_schema(enum=[item.value for item in EntityType]))
+    ]
     entity_id: IdOut
     user_id: IdOut
-    actor: str
-    changes: JsonObject | None
-    description: str
-    ip_address: str | None
-    user_agent: str | None
-    request_id: str | None
+    actor: Annotated[str, Field(examples=["Alex Admin"])]
+    changes: Annotated[
+        JsonObject | None,
+        Field(examples=[{"before": {"status": "DRAFT"}, "after": {"status": "ISSUED"}}]),
+    ]
+    description: Annotated[str, Field(examples=["Invoice 2026011201 issued."])]
+    ip_address: Annotated[str | None, Field(examples=["192.0.2.7"])]
+    user_agent: Annotated[str | None, Field(examples=["Mozilla/5.0"])]
+    request_id: Annotated[str | None, Field(examples=["8c1f0d3b5a6e4f7f9d2b7c4e1a0f3d52"])]
     created_at: InstantOut
-    hash: str
+    hash: Annotated[
+        str, WithJsonSchema(text_schema(pattern="^[0-9a-f]{64}$", examples=["c3" * 32]))
+    ]
 
 
 class AuditTrailView(BodyOut):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from litestar import Controller, delete, get, patch, post
 from litestar.di import NamedDependency, Provide
@@ -18,8 +18,8 @@ from accounting.api.invoice_answers import (
     itself,
     provide_invoice_id,
 )
-from accounting.api.schemas import BodyIn, DayIn, IdIn, PeriodIn, UnitPriceIn, WholeIn
-from accounting.api.writes import expected_version
+from accounting.api.schemas import ONLY_WHOLE, BodyIn, DayIn, IdIn, PeriodIn, UnitPriceIn
+from accounting.api.writes import provide_expected_version
 from accounting.bootstrap import Services
 from accounting.ids import ObjectId
 from accounting.invoices.documents import get_invoice
@@ -32,7 +32,9 @@ from accounting.invoices.drafts import (
 )
 from accounting.invoices.rules import TOTAL_MINERS_MAX, InvoiceNotFound, InvoiceStatus
 
-MinersIn = Annotated[WholeIn, Field(ge=1, le=TOTAL_MINERS_MAX)]
+MinersIn = Annotated[int, Field(ge=1, le=TOTAL_MINERS_MAX, examples=[5]), ONLY_WHOLE]
+# `changes` reads only what was sent, so that nobody sees this.
+_LEFT_OUT: Any = None
 
 
 class CreateInvoice(BodyIn):
@@ -49,9 +51,9 @@ class CreateInvoice(BodyIn):
 class UpdateInvoice(BodyIn):
     """The fields of a draft to change; the others stay. Only the period can be taken away."""
 
-    total_miners: MinersIn | None = None
-    unit_price: UnitPriceIn | None = None
-    due_date: DayIn | None = None
+    total_miners: MinersIn = _LEFT_OUT
+    unit_price: UnitPriceIn = _LEFT_OUT
+    due_date: DayIn = _LEFT_OUT
     billing_period: PeriodIn | None = None
 
     @field_validator("total_miners", "unit_price", "due_date", mode="before")
@@ -71,9 +73,12 @@ class InvoiceController(Controller):
 
     path = "/invoices"
     tags = ["Invoices"]
-    dependencies = {"invoice_id": Provide(provide_invoice_id)}
+    dependencies = {
+        "invoice_id": Provide(provide_invoice_id),
+        "expected_version": Provide(provide_expected_version),
+    }
 
-    @post(summary="Create a draft", status_code=HTTP_201_CREATED)
+    @post(operation_id="createInvoice", summary="Create a draft", status_code=HTTP_201_CREATED)
     async def create(
         self,
         request: ApiRequest,
@@ -97,7 +102,9 @@ class InvoiceController(Controller):
             status_code=HTTP_201_CREATED,
         )
 
-    @get("/{id:str}", summary="Read an invoice", opt={CUSTOMERS_MAY: True})
+    @get(
+        "/{id:str}", operation_id="getInvoice", summary="Read an invoice", opt={CUSTOMERS_MAY: True}
+    )
     async def read(
         self,
         request: ApiRequest,
@@ -112,32 +119,43 @@ class InvoiceController(Controller):
             raise InvoiceNotFound(invoice_id)
         return await answer_invoice(request, services, invoice)
 
-    @patch("/{id:str}", summary="Change a draft")
+    @patch("/{id:str}", operation_id="updateInvoice", summary="Change a draft")
     async def update(
         self,
         request: ApiRequest,
         services: NamedDependency[Services],
         invoice_id: NamedDependency[ObjectId],
+        expected_version: NamedDependency[int | None],
         data: JSONBody[UpdateInvoice],
     ) -> InvoiceResponse:
         """Changes the fields that are sent; the total follows. Send `If-Match` to be safe."""
-        version = expected_version(request)
         return await answer_invoice_write(
             request,
             services,
             lambda db: db.run(
-                request.user, update_invoice, invoice_id, data.changes(), expected_version=version
+                request.user,
+                update_invoice,
+                invoice_id,
+                data.changes(),
+                expected_version=expected_version,
             ),
             invoice_of=itself,
         )
 
-    @delete("/{id:str}", summary="Delete a draft", status_code=HTTP_204_NO_CONTENT)
+    @delete(
+        "/{id:str}",
+        operation_id="deleteInvoice",
+        summary="Delete a draft",
+        status_code=HTTP_204_NO_CONTENT,
+    )
     async def delete(
         self,
         request: ApiRequest,
         services: NamedDependency[Services],
         invoice_id: NamedDependency[ObjectId],
+        expected_version: NamedDependency[int | None],
     ) -> None:
         """Also a cancelled invoice; the audit trail keeps its last state, its number is used up."""
-        version = expected_version(request)
-        await services.db.run(request.user, delete_invoice, invoice_id, expected_version=version)
+        await services.db.run(
+            request.user, delete_invoice, invoice_id, expected_version=expected_version
+        )

@@ -9,6 +9,7 @@ from litestar import Controller, Response, delete, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_201_CREATED, HTTP_204_NO_CONTENT
+from pydantic import Field
 
 from accounting.api.auth import ApiRequest
 from accounting.api.invoice_views import PaymentView
@@ -17,16 +18,17 @@ from accounting.api.schemas import (
     AmountIn,
     BodyIn,
     BodyOut,
-    EnumOut,
+    CursorOut,
     IdIn,
     IdOut,
     InstantIn,
+    NumberOut,
     Pagination,
     pagination,
     parse_id,
     to_instant,
 )
-from accounting.api.writes import answer_write, expected_version
+from accounting.api.writes import answer_write, provide_expected_version
 from accounting.bootstrap import Services
 from accounting.db.database import Database, Session
 from accounting.db.paging import (
@@ -39,6 +41,7 @@ from accounting.db.paging import (
 )
 from accounting.ids import ObjectId
 from accounting.invoices.documents import Invoice, find_invoices
+from accounting.invoices.rules import InvoiceStatus
 from accounting.invoices.settlement import (
     payments_of_customer,
     record_payment,
@@ -66,9 +69,9 @@ class PaidInvoiceView(BodyOut):
     """The invoice that a payment belongs to."""
 
     id: IdOut
-    invoice_number: str
+    invoice_number: NumberOut
     user_id: IdOut
-    status: EnumOut
+    status: Annotated[InvoiceStatus, Field(examples=["ISSUED"])]
 
 
 class PaymentDetailView(PaymentView):
@@ -82,7 +85,7 @@ class PaymentListView(BodyOut):
 
     payments: list[PaymentDetailView]
     pagination: Pagination
-    next_cursor: str | None
+    next_cursor: CursorOut
 
 
 async def provide_payment_id(id: FromPath[str]) -> ObjectId:  # noqa: A002  # the path says {id}
@@ -95,9 +98,12 @@ class PaymentController(Controller):
 
     path = "/payments"
     tags = ["Payments"]
-    dependencies = {"payment_id": Provide(provide_payment_id)}
+    dependencies = {
+        "payment_id": Provide(provide_payment_id),
+        "expected_version": Provide(provide_expected_version),
+    }
 
-    @get(summary="List payments")
+    @get(operation_id="listPayments", summary="List payments")
     async def list_payments(
         self,
         invoice_id: Annotated[str | None, QueryParameter(name="invoiceId")] = None,
@@ -122,17 +128,22 @@ class PaymentController(Controller):
             next_cursor=found.next_cursor,
         )
 
-    @get("/{id:str}", summary="Read a payment")
+    @get("/{id:str}", operation_id="getPayment", summary="Read a payment")
     async def read(self, payment_id: NamedDependency[ObjectId]) -> PaymentDetailView:
         """A payment with the invoice that it belongs to."""
         [view] = await view_payments([await get_payment(payment_id)])
         return view
 
-    @post(summary="Apply a cost payment to an invoice", status_code=HTTP_201_CREATED)
+    @post(
+        operation_id="createPayment",
+        summary="Apply a cost payment to an invoice",
+        status_code=HTTP_201_CREATED,
+    )
     async def create(
         self,
         request: ApiRequest,
         services: NamedDependency[Services],
+        expected_version: NamedDependency[int | None],
         data: JSONBody[CreatePayment],
     ) -> Response[PaymentDetailView]:
         """The same as `/invoices/{id}/record-payment`, answered with the payment."""
@@ -146,13 +157,18 @@ class PaymentController(Controller):
         return await answer_write(
             request,
             services,
-            apply_as_asked(request, services, ObjectId(data.invoice_id), data),
+            apply_as_asked(request, services, ObjectId(data.invoice_id), data, expected_version),
             view,
             status_code=HTTP_201_CREATED,
             headers=_location,
         )
 
-    @delete("/{id:str}", summary="Remove a payment", status_code=HTTP_204_NO_CONTENT)
+    @delete(
+        "/{id:str}",
+        operation_id="deletePayment",
+        summary="Remove a payment",
+        status_code=HTTP_204_NO_CONTENT,
+    )
     async def remove(
         self,
         request: ApiRequest,
@@ -164,10 +180,13 @@ class PaymentController(Controller):
 
 
 def apply_as_asked(
-    request: ApiRequest, services: Services, invoice_id: ObjectId, body: PaymentBody
+    request: ApiRequest,
+    services: Services,
+    invoice_id: ObjectId,
+    body: PaymentBody,
+    expected_version: int | None,
 ) -> Callable[[Database], Awaitable[tuple[Invoice, InvoicePayment]]]:
-    """The write of both ways to apply a cost payment. Raises Invalid for a wrong `If-Match`."""
-    version = expected_version(request)
+    """The write of both ways to apply a cost payment."""
     return lambda db: db.run(
         request.user,
         record_payment,
@@ -176,7 +195,7 @@ def apply_as_asked(
         ObjectId(body.cost_payment_id),
         amount=body.amount_paid,
         paid_date=to_instant(body.paid_date, services.terms.zone),
-        expected_version=version,
+        expected_version=expected_version,
     )
 
 

@@ -17,7 +17,8 @@ from accounting.api.schemas import (
     BASE_PATH,
     BodyIn,
     BodyOut,
-    EnumOut,
+    CountOut,
+    CursorOut,
     IdIn,
     IdOut,
     InstantOut,
@@ -56,7 +57,10 @@ ITEM_LIMIT_MAX: Final = BULK_ITEMS_MAX
 class BulkIssue(BodyIn):
     """Which drafts to issue; each id once."""
 
-    invoice_ids: Annotated[list[IdIn], Field(min_length=1, max_length=BULK_ITEMS_MAX)]
+    invoice_ids: Annotated[
+        list[IdIn],
+        Field(min_length=1, max_length=BULK_ITEMS_MAX, json_schema_extra={"uniqueItems": True}),
+    ]
     skip_email: bool = False
 
 
@@ -69,11 +73,11 @@ class RunStartedView(BodyOut):
 class RunCountsView(BodyOut):
     """How many items ended how."""
 
-    total: int
-    pending: int
-    done: int
-    skipped: int
-    failed: int
+    total: Annotated[CountOut, Field(examples=[2])]
+    pending: CountOut
+    done: Annotated[CountOut, Field(examples=[1])]
+    skipped: CountOut
+    failed: Annotated[CountOut, Field(examples=[1])]
 
 
 class RunItemView(BodyOut):
@@ -81,9 +85,9 @@ class RunItemView(BodyOut):
 
     id: IdOut
     label: Annotated[str | None, Field(examples=["2026011203"])]
-    status: EnumOut
+    status: Annotated[ItemStatus, Field(examples=["FAILED"])]
     code: Annotated[str | None, Field(examples=["invoice_not_found"])]
-    reason: str | None
+    reason: Annotated[str | None, Field(examples=["There is no invoice 66f0c0ffee00000000000101."])]
     at: InstantOut | None
 
 
@@ -91,16 +95,16 @@ class RunView(BodyOut):
     """A run without its items; `progressPercent` is 100 once every item has its result."""
 
     id: IdOut
-    kind: EnumOut
-    status: EnumOut
+    kind: RunKind
+    status: Annotated[RunStatus, Field(examples=["DONE"])]
     requested_by: IdOut
     created_at: InstantOut
     started_at: InstantOut | None
     finished_at: InstantOut | None
-    duration_seconds: float | None
+    duration_seconds: Annotated[float | None, Field(ge=0, examples=[1.25])]
     counts: RunCountsView
-    progress_percent: int
-    parameters: JsonObject
+    progress_percent: Annotated[int, Field(ge=0, le=100, examples=[100])]
+    parameters: Annotated[JsonObject, Field(examples=[{"skipEmail": False}])]
 
 
 class RunDetailView(RunView):
@@ -115,7 +119,7 @@ class RunListView(BodyOut):
 
     runs: list[RunView]
     pagination: Pagination
-    next_cursor: str | None
+    next_cursor: CursorOut
 
 
 async def provide_run_id(id: FromPath[str]) -> ObjectId:  # noqa: A002  # the path says {id}
@@ -129,7 +133,12 @@ class BulkInvoiceController(Controller):
     path = "/invoices"
     tags = ["Invoices"]
 
-    @post("/bulk-issue", summary="Issue many drafts", status_code=HTTP_202_ACCEPTED)
+    @post(
+        "/bulk-issue",
+        operation_id="bulkIssueInvoices",
+        summary="Issue many drafts",
+        status_code=HTTP_202_ACCEPTED,
+    )
     async def bulk_issue(
         self,
         request: ApiRequest,
@@ -157,7 +166,7 @@ class RunController(Controller):
     tags = ["Runs"]
     dependencies = {"run_id": Provide(provide_run_id)}
 
-    @get(summary="List runs")
+    @get(operation_id="listRuns", summary="List runs")
     async def list_page(
         self,
         services: NamedDependency[Services],
@@ -178,7 +187,7 @@ class RunController(Controller):
             next_cursor=found.next_cursor,
         )
 
-    @get("/{id:str}", summary="Read a run")
+    @get("/{id:str}", operation_id="getRun", summary="Read a run")
     async def read(
         self,
         services: NamedDependency[Services],
@@ -201,6 +210,7 @@ class RunController(Controller):
 
     @post(
         "/{id:str}/retry-failed",
+        operation_id="retryFailedItems",
         summary="Try the failed items of a run again",
         status_code=HTTP_202_ACCEPTED,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Annotated, Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
 
@@ -129,35 +130,80 @@ def _id_text(value: object) -> object:
     return str(value) if isinstance(value, ObjectId) else value
 
 
-def _enum_text(value: object) -> object:
-    return value.value if isinstance(value, Enum) else value
+JsonObject: TypeAlias = dict[str, Any]
+
+
+def text_schema(**more: Any) -> JsonObject:
+    """For the document alone. Not `json_schema_extra`: Litestar writes into that, for all users."""
+    return {"type": "string", **more}
+
+
+def _money_schema(most: Decimal, example: str) -> JsonObject:
+    # Whatever has this form is accepted; numbers are as well, but nobody should send money so.
+    more_digits = len(str(int(most))) - 1
+    whole = rf"[1-9][0-9]{{0,{more_digits}}}(\.[0-9]{{1,2}})?"
+    pattern = rf"^({whole}|0\.([1-9][0-9]?|0[1-9]))$"
+    return text_schema(pattern=pattern, examples=[example])
+
+
+# The days between DAY_MIN and DAY_MAX.
+_DAY_PATTERN: Final = "2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_HOUR_PATTERN: Final = "([01][0-9]|2[0-3])"
+_TIME_PATTERN: Final = rf"{_HOUR_PATTERN}(:[0-5][0-9]){{2}}(\.[0-9]{{1,6}})?"
+_OFFSET_PATTERN: Final = rf"(Z|[+-]{_HOUR_PATTERN}:[0-5][0-9])"
+DAY_SCHEMA: Final = text_schema(format="date", pattern=f"^{_DAY_PATTERN}$", examples=["2026-02-11"])
+_INSTANT_SCHEMA: Final[JsonObject] = {
+    "anyOf": [
+        text_schema(
+            format="date-time", pattern=f"^{_DAY_PATTERN}T{_TIME_PATTERN}{_OFFSET_PATTERN}$"
+        ),
+        DAY_SCHEMA,
+    ],
+    "examples": ["2026-01-12T09:30:00Z"],
+}
 
 
 # What comes in.
-IdIn: TypeAlias = Annotated[
-    str, Field(pattern=r"^[0-9a-fA-F]{24}$", examples=["66f0c0ffee00000000000101"])
-]
+ID_SCHEMA: Final = text_schema(pattern="^[0-9a-fA-F]{24}$", examples=["66f0c0ffee00000000000101"])
+IdIn: TypeAlias = Annotated[str, Field(pattern=ID_SCHEMA["pattern"]), WithJsonSchema(ID_SCHEMA)]
 UnitPriceIn: TypeAlias = Annotated[
     Decimal,
     Field(ge=CENT, le=UNIT_PRICE_MAX, max_digits=10, decimal_places=2),
     AfterValidator(cents),
+    WithJsonSchema(_money_schema(UNIT_PRICE_MAX, "100.00")),
 ]
 AmountIn: TypeAlias = Annotated[
     Decimal,
     Field(ge=CENT, le=AMOUNT_MAX, max_digits=12, decimal_places=2),
     AfterValidator(cents),
+    WithJsonSchema(_money_schema(AMOUNT_MAX, "250.00")),
 ]
-WholeIn: TypeAlias = Annotated[int, BeforeValidator(_only_whole)]
-DayIn: TypeAlias = Annotated[date, BeforeValidator(_written_as_day), AfterValidator(_in_years)]
+ONLY_WHOLE: Final = BeforeValidator(_only_whole)  # after the limits: else the schema loses them
+DayIn: TypeAlias = Annotated[
+    date,
+    BeforeValidator(_written_as_day),
+    AfterValidator(_in_years),
+    WithJsonSchema(DAY_SCHEMA),
+]
 InstantIn: TypeAlias = Annotated[
-    datetime, BeforeValidator(_written_as_instant), AfterValidator(_in_years)
+    datetime,
+    BeforeValidator(_written_as_instant),
+    AfterValidator(_in_years),
+    WithJsonSchema(_INSTANT_SCHEMA),
 ]
 ReasonIn: TypeAlias = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000),
     AfterValidator(_storable),
+    WithJsonSchema(
+        text_schema(
+            pattern=r"^[^\x00]*[^\x00\s][^\x00]*$",
+            maxLength=2_000,
+            examples=["Wrong number of miners."],
+        )
+    ),
 ]
-PeriodIn: TypeAlias = Annotated[str, Field(pattern=BILLING_PERIOD_PATTERN, examples=["2026-11"])]
+PeriodIn: TypeAlias = Annotated[str, Field(pattern=BILLING_PERIOD_PATTERN, examples=["2026-01"])]
 
 # What goes out: text, made from the stored value.
 IdOut: TypeAlias = Annotated[
@@ -171,12 +217,26 @@ MoneyOut: TypeAlias = Annotated[
     Field(pattern=r"^-?[0-9]+\.[0-9]{2}$", examples=["1250.00"]),
 ]
 DayOut: TypeAlias = Annotated[
-    str, BeforeValidator(_day_text), Field(json_schema_extra={"format": "date"})
+    str, BeforeValidator(_day_text), WithJsonSchema(text_schema(format="date"))
 ]
 InstantOut: TypeAlias = Annotated[
-    str, BeforeValidator(_instant_text), Field(json_schema_extra={"format": "date-time"})
+    str, BeforeValidator(_instant_text), WithJsonSchema(text_schema(format="date-time"))
 ]
-EnumOut: TypeAlias = Annotated[str, BeforeValidator(_enum_text)]
+NumberOut: TypeAlias = Annotated[
+    str, WithJsonSchema(text_schema(pattern="^[0-9]{9,20}$", examples=["2026011201"]))
+]
+PeriodOut: TypeAlias = Annotated[
+    str, WithJsonSchema(text_schema(pattern=BILLING_PERIOD_PATTERN, examples=["2026-01"]))
+]
+NameOut: TypeAlias = Annotated[str, Field(examples=["Ada Holm"])]
+CompanyOut: TypeAlias = Annotated[str, Field(examples=["Northern Hash Ltd"])]
+EmailOut: TypeAlias = Annotated[str, Field(examples=["ada@example.com"])]
+CountOut: TypeAlias = Annotated[int, Field(ge=0)]
+# For what is most often not there, so that an example tells one story.
+NULL_EXAMPLE: Final = Field(examples=[None])
+CursorOut: TypeAlias = Annotated[
+    str | None, Field(description="Leads on; null at the end."), NULL_EXAMPLE
+]
 
 
 class SortDirection(StrEnum):
@@ -189,16 +249,13 @@ class SortDirection(StrEnum):
 class Pagination(BodyOut):
     """Where a page stands in its list; with a cursor nothing is counted and only `limit` is set."""
 
-    page: int | None
-    limit: int
-    total: int | None
-    pages: int | None
+    page: Annotated[int | None, Field(examples=[1])]
+    limit: Annotated[int, Field(examples=[10])]
+    total: Annotated[int | None, Field(examples=[1])]
+    pages: Annotated[int | None, Field(examples=[1])]
 
 
 def pagination(page: int | None, limit: int, total: int | None) -> Pagination:
     """The numbers of a page; an empty list has no pages."""
     pages = None if total is None else -(-total // limit)
     return Pagination(page=page, limit=limit, total=total, pages=pages)
-
-
-JsonObject: TypeAlias = dict[str, Any]

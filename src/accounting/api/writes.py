@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 from litestar import Request, Response
 from litestar.enums import MediaType
+from litestar.params import HeaderParameter
 
 from accounting.actor import Actor
 from accounting.api.schemas import BodyOut
@@ -46,15 +47,25 @@ class InvalidIfMatch(Invalid):
         super().__init__(f"If-Match {rule}.", errors=[("If-Match", rule)])
 
 
-def expected_version(request: Request[Any, Any, Any]) -> int | None:
+IfMatch: TypeAlias = Annotated[
+    str | None,
+    HeaderParameter(
+        name="If-Match",
+        description="The ETag that the change was decided on; 412 when the document has changed.",
+        # For the document; the refusal of anything else is ours.
+        schema_extra={"pattern": rf"^(\*|{_VERSION_TAG.pattern})$"},
+    ),
+]
+
+
+async def provide_expected_version(if_match: IfMatch = None) -> int | None:
     """The version that the sender has seen; None when he does not say, or says `*`.
 
     Raises InvalidIfMatch for anything else, a list of ETags included: a document has one version.
     """
-    value = request.headers.get("if-match")
-    if value is None or value.strip() == "*":
+    if if_match is None or if_match.strip() == "*":
         return None
-    match = _VERSION_TAG.fullmatch(value.strip())
+    match = _VERSION_TAG.fullmatch(if_match.strip())
     if match is None:
         raise InvalidIfMatch
     return int(match[1] or match[2])
@@ -98,7 +109,7 @@ async def answer_write(
         return _response(claimed, is_replayed=True)
     try:
         first = await _write_once(services.db, request.user, claimed, write, answer)
-    except Exception:
+    except Exception:  # whatever it was, the key must not stay behind
         stored = await _give_back(claimed)
         if stored is None:
             raise

@@ -100,7 +100,8 @@ def _fault(document: Found, wrong: list[str]) -> str | None:
 
 
 def _wrong_fields(document: Found, types: FieldTypes) -> list[str]:
-    return [name for name, allowed in types.items() if type(document.get(name)) not in allowed]
+    # `...` is of no stored type: a field that is missing is wrong, also where it may be null.
+    return [name for name, allowed in types.items() if type(document.get(name, ...)) not in allowed]
 
 
 def _is_plain_json(value: object) -> bool:

@@ -33,7 +33,8 @@ def verify(as_json: bool) -> None:
         _show(report, seconds)
     if not report.is_sound:
         raise click.ClickException(
-            f"The audit trail is not the one that was recorded: {report.finding_count} findings."
+            f"The audit trail is not the one that was recorded: "
+            f"{report.finding_count} finding{'' if report.finding_count == 1 else 's'}."
         )
 
 

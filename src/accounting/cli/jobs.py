@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Final
 
 import click
@@ -12,23 +12,42 @@ import click
 from accounting.audit.sealing import seal_days
 from accounting.bootstrap import Services, open_services
 from accounting.cli.progress import progress_bars
-from accounting.clock import clock_at, utc_now
+from accounting.clock import business_day, start_of_day
+from accounting.invoices.service import mark_overdue
 from accounting.notifications.mailer import SmtpMailer
 from accounting.settings import load_settings
 from accounting.worker.delivery import deliver_due
 from accounting.worker.runs import execute_free_runs
 
-Job = Callable[[Services], Awaitable[str]]
+# What a job gets: the services, and the day that `--as-of` puts in the place of today. Stamps and
+# leases are always those of the real clock.
+Job = Callable[[Services, date | None], Awaitable[str]]
 
 
-async def _deliver(services: Services) -> str:
+async def _deliver(services: Services, as_of: date | None) -> str:
     mailer = SmtpMailer(services.settings.smtp_url.get_secret_value())
-    outcomes = await deliver_due(services, mailer)
+    end_of_day = start_of_day(as_of + timedelta(days=1), services.terms.zone) if as_of else None
+    with progress_bars() as show:
+        outcomes = await deliver_due(
+            services,
+            mailer,
+            due_by=end_of_day,
+            on_progress=lambda tried: show("e-mails", tried, tried),
+        )
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcomes.items()))
     return f"deliver: {counts or 'nothing was due'}"
 
 
-async def _runs(services: Services) -> str:
+async def _overdue(services: Services, as_of: date | None) -> str:
+    today = as_of or business_day(services.db.clock(), services.terms.zone)
+    with progress_bars() as show:
+        marked = await mark_overdue(
+            services.db, today, on_progress=lambda marked: show("invoices", marked, marked)
+        )
+    return f"overdue: {marked} invoices marked, due before {today}"
+
+
+async def _runs(services: Services, _: date | None) -> str:
     with progress_bars() as show:
         ended = await execute_free_runs(
             services,
@@ -44,16 +63,22 @@ async def _runs(services: Services) -> str:
     )
 
 
-async def _seal(services: Services) -> str:
+async def _seal(services: Services, as_of: date | None) -> str:
     # A seal cannot be taken back, so that no `--as-of` seals a day which is not over.
-    until = min(services.db.clock(), utc_now())
+    now = services.db.clock()
+    until = min(now, start_of_day(as_of + timedelta(days=1), services.terms.zone)) if as_of else now
     seals = await seal_days(services.db, services.terms.zone, until)
     if not seals:
         return "seal: every day that is over was sealed"
     return f"seal: {len(seals)} days sealed, the last {seals[-1].day} with {seals[-1].hash}"
 
 
-JOBS: Final[Mapping[str, Job]] = {"deliver": _deliver, "runs": _runs, "seal": _seal}
+JOBS: Final[Mapping[str, Job]] = {
+    "deliver": _deliver,
+    "overdue": _overdue,
+    "runs": _runs,
+    "seal": _seal,
+}
 
 
 @click.group()
@@ -74,7 +99,5 @@ def run(name: str, as_of: datetime | None) -> None:
 
 
 async def _run(job: Job, as_of: date | None) -> str:
-    settings = load_settings()
-    clock = clock_at(as_of, settings.zone) if as_of else utc_now
-    async with open_services(settings, clock=clock) as services:
-        return await job(services)
+    async with open_services(load_settings()) as services:
+        return await job(services, as_of)

@@ -27,6 +27,6 @@ def progress_bars() -> Iterator[ShowProgress]:
         def show(name: str, finished: int, total: int) -> None:
             if name not in tasks:
                 tasks[name] = progress.add_task(name, total=total)
-            progress.update(tasks[name], completed=finished)
+            progress.update(tasks[name], completed=finished, total=total)
 
         yield show

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -122,43 +122,59 @@ async def list_page(
     window: Window,
     *,
     hint: str | None = None,
-    count_hint: str | None = None,
+    total: Callable[[], Awaitable[int]] | None = None,
     without: Sequence[str] = (),
 ) -> Page[D]:
-    """The part of a list that the window shows; hints name the indexes to use.
+    """The part of a list that the window shows, read from the index that `hint` names.
 
+    `total` counts the rows where something better is known than to count what the query finds.
     `without` names fields that are left out: long ones that have a default and that no list shows.
-
     Raises CursorNotValid for a cursor that does not belong to this list and order.
     """
+    wanted = window.limit + 1
+    counted = total or (lambda: count(document, query))
+    found_total: int | None = None
     if window.page is None:
         items = await _after_cursor(document, query, order, window, hint, without)
-        total = None
+    elif window.page == 1:
+        first = _find(document, query, order.keys, wanted, hint, without)
+        items, found_total = await asyncio.gather(first, counted())
     else:
-        items, total = await asyncio.gather(
-            _find(
-                document,
-                query,
-                order,
-                window.limit + 1,
-                hint,
-                without,
-                skip=(window.page - 1) * window.limit,
-            ),
-            count(document, query, hint=count_hint),
-        )
+        # Counted first: a page far behind the end must not walk through the whole list.
+        found_total, skip = await counted(), (window.page - 1) * window.limit
+        items = []
+        if skip < found_total:
+            items = await _find(document, query, order.keys, wanted, hint, without, skip=skip)
     has_more = len(items) > window.limit
     items = items[: window.limit]
     next_cursor = _cursor_after(items[-1], order) if has_more else None
     documents = [document.model_validate(item) for item in items]
-    return Page(documents, window.limit, window.page, total, next_cursor)
+    return Page(documents, window.limit, window.page, found_total, next_cursor)
 
 
-async def count(document: type[BaseDocument], query: Query, *, hint: str | None = None) -> int:
-    """How many rows the query finds, exactly; read from an index where one holds its fields."""
+async def count(
+    document: type[BaseDocument],
+    query: Query,
+    *,
+    hint: str | None = None,
+    limit: int | None = None,
+) -> int:
+    """How many rows the query finds, at most `limit`; from the index alone if it has the fields."""
+    # Without a condition the server would walk through the rows instead of an index.
+    hint = hint or (None if query else "_id_")
     options: dict[str, Any] = {"hint": hint} if hint else {}
+    if limit is not None:
+        options["limit"] = limit
     collection = document.get_motor_collection()
     return int(await collection.count_documents(dict(query), **options))
+
+
+async def count_all(document: type[BaseDocument]) -> int:
+    """How many rows the collection has, as the server keeps the number; nothing is read.
+
+    After a crash of the server the number may be off until `validate` is run on the collection.
+    """
+    return int(await document.get_motor_collection().estimated_document_count())
 
 
 async def _after_cursor(
@@ -171,14 +187,14 @@ async def _after_cursor(
 ) -> list[dict[str, Any]]:
     wanted = window.limit + 1
     if not window.cursor:
-        return await _find(document, query, order, wanted, hint, without)
+        return await _find(document, query, order.keys, wanted, hint, without)
     value, last_id = _read_cursor(window.cursor, document, order)
     items: list[dict[str, Any]] = []
     # One query for each stretch of the index instead of one `$or`: every plan stays a plain scan.
     # Most pages need one stretch or two.
-    for stretch in _stretches_after(order, value, last_id, _may_be_null(document, order)):
+    for stretch, keys in _stretches_after(order, value, last_id, _may_be_null(document, order)):
         narrowed = {"$and": [stretch, query]} if query else stretch
-        items += await _find(document, narrowed, order, wanted - len(items), hint, without)
+        items += await _find(document, narrowed, keys, wanted - len(items), hint, without)
         if len(items) >= wanted:
             break
     return items
@@ -186,29 +202,31 @@ async def _after_cursor(
 
 def _stretches_after(
     order: Order, value: object, last_id: object, may_be_null: bool
-) -> Iterator[dict[str, Any]]:
-    """What comes after a row, in order: equal values, then the others, then null where it is last.
+) -> Iterator[tuple[dict[str, Any], list[tuple[str, int]]]]:
+    """What comes after a row, and its sort: equal values, the others, null where it is last.
 
-    A comparison finds values of its own type only, so null needs conditions of its own.
+    A comparison finds values of its own type only, so null needs conditions of its own. Among equal
+    values the id alone is the order: named besides, the field would keep the server from merging.
     """
     beyond = "$lt" if order.is_descending else "$gt"
+    by_id = order.keys[-1:]
     if order.field == "_id":
-        yield {"_id": {beyond: last_id}}
+        yield {"_id": {beyond: last_id}}, by_id
         return
     if not order.is_unique:
-        yield {order.field: value, "_id": {beyond: last_id}}
+        yield {order.field: value, "_id": {beyond: last_id}}, by_id
     if value is not None:
-        yield {order.field: {beyond: value}}
+        yield {order.field: {beyond: value}}, order.keys
         if order.is_descending and may_be_null:
-            yield {order.field: None}
+            yield {order.field: None}, by_id
     elif not order.is_descending:
-        yield {order.field: {"$ne": None}}
+        yield {order.field: {"$ne": None}}, order.keys
 
 
 async def _find(
     document: type[BaseDocument],
     query: Query,
-    order: Order,
+    keys: list[tuple[str, int]],
     limit: int,
     hint: str | None,
     without: Sequence[str],
@@ -216,7 +234,7 @@ async def _find(
     skip: int = 0,
 ) -> list[dict[str, Any]]:
     hidden = dict.fromkeys(without, 0) or None
-    found = document.get_motor_collection().find(dict(query), hidden, sort=order.keys, skip=skip)
+    found = document.get_motor_collection().find(dict(query), hidden, sort=keys, skip=skip)
     if hint:
         found = found.hint(hint)
     items: list[dict[str, Any]] = await found.limit(limit).to_list(limit)

@@ -63,6 +63,7 @@ class Claim:
     """The right to carry out the request of a key, until somebody else takes it over."""
 
     id: str
+    request_hash: str
     lock_token: str
 
 

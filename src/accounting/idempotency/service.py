@@ -44,8 +44,8 @@ async def claim(
     """
     key_id = f"{user_id}:{check_key(key)}"
     for _ in range(CLAIM_ATTEMPTS_MAX):
-        mine = Claim(key_id, secrets.token_urlsafe(LOCK_TOKEN_BYTES))
-        if await _insert(db, mine, request_hash):
+        mine = Claim(key_id, request_hash, secrets.token_urlsafe(LOCK_TOKEN_BYTES))
+        if await _insert(db, mine):
             return mine
         found = await IdempotencyKey.find_one({"_id": key_id})
         if found is not None:
@@ -101,15 +101,16 @@ async def release(claimed: Claim) -> bool:
 
 async def find_answer(claimed: Claim) -> StoredAnswer | None:
     """The answer of a claim that was lost or whose commit was not confirmed, if there is one."""
-    found = await IdempotencyKey.find_one({"_id": claimed.id})
+    # By the hash as well: the key may have been given back, and taken for another request.
+    found = await IdempotencyKey.find_one({"_id": claimed.id, "requestHash": claimed.request_hash})
     return found.answer if found else None
 
 
-async def _insert(db: Database, mine: Claim, request_hash: str) -> bool:
+async def _insert(db: Database, mine: Claim) -> bool:
     now = db.clock()
     row = IdempotencyKey(
         id=mine.id,
-        request_hash=request_hash,
+        request_hash=mine.request_hash,
         state=KeyState.RUNNING,
         lock_token=mine.lock_token,
         locked_until=after(now, seconds=LEASE_SECONDS),
@@ -127,7 +128,7 @@ async def _take_over(db: Database, found: IdempotencyKey, mine: Claim) -> bool:
     lease = {"lockToken": mine.lock_token, "lockedUntil": after(db.clock(), seconds=LEASE_SECONDS)}
     try:
         taken = await IdempotencyKey.get_motor_collection().find_one_and_update(
-            _held(Claim(found.id, found.lock_token)),
+            _held(Claim(found.id, found.request_hash, found.lock_token)),
             {"$set": lease},
             maxTimeMS=WAIT_MILLISECONDS_MAX,
         )

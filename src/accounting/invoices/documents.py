@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field
 
@@ -55,6 +55,26 @@ class PricingSnapshot(EmbeddedDocument):
     miner_ids_count: Count | None = None
 
 
+# What a list can be ordered by; `listing.InvoiceSort` are the same names.
+LIST_ORDERS: Final = (
+    "createdAt",
+    "invoiceNumber",
+    "totalAmount",
+    "status",
+    "dueDate",
+    "issuedDate",
+    "paidDate",
+)
+
+
+def _list_indexes(first: str) -> Indexes:
+    # The id decides between equal values; numbers are unique and need none.
+    keys = [(first, name) for name in LIST_ORDERS if name not in (first, "invoiceNumber")]
+    with_id = [index(*pair, "_id") for pair in keys]
+    by_itself = [index("status", "_id")] if first == "status" else []
+    return [index(first, "invoiceNumber"), *with_id, *by_itself]
+
+
 class Invoice(VersionedDocument):
     """A bill for hosting to the customer `userId`. Money in USD, days in the business zone."""
 
@@ -91,6 +111,12 @@ class Invoice(VersionedDocument):
             index("createdAt"),
             # The seed's plain index on the number too: a unique one serves every look-up.
             index("invoiceNumber", unique=True),
+            # Lists, see `list_plan`: whose or in which status, then the order, then the id.
+            *_list_indexes("userId"),
+            *_list_indexes("status"),
+            index("billingPeriod", "createdAt", "_id"),
+            index("issuedDate", "createdAt", "_id"),
+            index("dueDate", "createdAt", "_id"),
         ]
 
     @property

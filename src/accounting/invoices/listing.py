@@ -1,4 +1,4 @@
-"""Lists of invoices: filters, order, pages (spec section 5, "Lists")."""
+"""Lists of invoices: filters, order, pages and cursors (spec section 5, "Lists")."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from accounting.clock import as_stored_day, start_of_day
+from accounting.db.paging import Order, Page, Window, list_page
+from accounting.errors import Invalid
 from accounting.invoices.documents import Invoice
-from accounting.invoices.rules import InvoiceStatus
+from accounting.invoices.list_plan import Conditions, Range, count_invoices, plan_list
+from accounting.invoices.rules import OPEN_STATUSES, InvoiceStatus
+from accounting.platform.reader import Platform
 from accounting.platform.rules import UserId
+
+SEARCH_LENGTH_MAX: Final = 100
+# More would be no answer to a search; it also bounds what is sent to the database.
+CUSTOMERS_FOUND_MAX: Final = 2_000
 
 
 class InvoiceSort(StrEnum):
@@ -30,7 +38,11 @@ class InvoiceSort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InvoiceFilter:
-    """Which invoices; None does not narrow. Days are inclusive and in the business zone."""
+    """Which invoices; None does not narrow. Days are inclusive and in the business zone.
+
+    `search` is the beginning of an invoice number, or a part of the name, e-mail or company that
+    the platform knows the customer by now.
+    """
 
     customer_id: UserId | None = None
     statuses: Sequence[InvoiceStatus] = ()
@@ -43,57 +55,119 @@ class InvoiceFilter:
     amount_max: Decimal | None = None
     overdue_on: date | None = None
     hides_drafts: bool = False
+    search: str | None = None
+
+
+class SearchTooWide(Invalid):
+    """The text is found in so many customers that a list of their invoices says nothing."""
+
+    def __init__(self) -> None:
+        rule = f"matches more than {CUSTOMERS_FOUND_MAX} customers; give a longer text"
+        super().__init__(f"q {rule}.", errors=[("q", rule)])
 
 
 async def list_invoices(
+    platform: Platform,
     wanted: InvoiceFilter,
     zone: ZoneInfo,
     *,
     sort_by: InvoiceSort,
     descending: bool,
-    page: int,
-    limit: int,
-) -> tuple[list[Invoice], int]:
-    """A page of invoices (the first is 1) and how many there are in all; ties by id."""
-    query = _query(wanted, zone)
-    sign = "-" if descending else "+"
-    found = Invoice.find(query).sort(f"{sign}{sort_by}", f"{sign}_id")
-    invoices = await found.skip((page - 1) * limit).limit(limit).to_list()
-    total = await Invoice.get_motor_collection().count_documents(query)
-    return invoices, total
+    window: Window,
+) -> Page[Invoice]:
+    """A part of the invoices, by number or by cursor; ties by id.
+
+    Raises SearchTooWide, and Invalid naming `q` or `cursor`.
+    """
+    conditions = await _conditions(platform, wanted, zone)
+    is_unique = sort_by is InvoiceSort.INVOICE_NUMBER
+    order = Order(sort_by.value, descending, is_unique)
+    plan = await plan_list(conditions, order)
+    return await list_page(
+        Invoice,
+        plan.query,
+        order,
+        window,
+        hint=plan.index,
+        total=lambda: count_invoices(conditions),
+    )
 
 
-def _query(wanted: InvoiceFilter, zone: ZoneInfo) -> dict[str, Any]:
-    conditions: list[dict[str, Any]] = []
-    if wanted.customer_id is not None:
-        conditions.append({"userId": wanted.customer_id})
-    if wanted.statuses:
-        conditions.append({"status": {"$in": [str(status) for status in wanted.statuses]}})
-    if wanted.hides_drafts:
-        conditions.append({"status": {"$ne": InvoiceStatus.DRAFT.value}})
-    if wanted.billing_period is not None:
-        conditions.append({"billingPeriod": wanted.billing_period})
-    if wanted.overdue_on is not None:
-        past_due = {
-            "status": InvoiceStatus.ISSUED.value,
-            "dueDate": {"$lt": as_stored_day(wanted.overdue_on)},
-        }
-        conditions.append({"$or": [{"status": InvoiceStatus.OVERDUE.value}, past_due]})
-    issued = {}
+def check_search(text: str | None) -> str | None:
+    """A text to search for, without blanks around it. Raises Invalid naming `q`."""
+    if text is None or not text.strip():
+        return None
+    rule = None
+    if len(text) > SEARCH_LENGTH_MAX:
+        rule = f"must have at most {SEARCH_LENGTH_MAX} characters"
+    elif not text.isprintable():
+        rule = "must not hold control characters"
+    if rule:
+        raise Invalid(f"q {rule}.", errors=[("q", rule)])
+    return text.strip()
+
+
+async def _conditions(platform: Platform, wanted: InvoiceFilter, zone: ZoneInfo) -> Conditions:
+    issued: Range = {}
     if wanted.issued_from is not None:
         issued["$gte"] = start_of_day(wanted.issued_from, zone)
     if wanted.issued_to is not None:
         issued["$lt"] = start_of_day(wanted.issued_to + timedelta(days=1), zone)
-    due = _range(wanted.due_from, wanted.due_to, as_stored_day)
-    amount = _range(wanted.amount_min, wanted.amount_max, lambda value: value)
-    for name, bounds in (("issuedDate", issued), ("dueDate", due), ("totalAmount", amount)):
-        if bounds:
-            conditions.append({name: bounds})
-    return {"$and": conditions} if conditions else {}
+    ranges = {
+        "issuedDate": issued,
+        "dueDate": _range(wanted.due_from, wanted.due_to, as_stored_day),
+        "totalAmount": _range(wanted.amount_min, wanted.amount_max, lambda value: value),
+    }
+    customers = None if wanted.customer_id is None else frozenset([wanted.customer_id])
+    if wanted.search is not None:
+        if await _is_number_start(wanted.search):
+            ranges["invoiceNumber"] = _numbers_from(wanted.search)
+        else:
+            customers = await _customers_found(platform, wanted.search, customers)
+    return Conditions(
+        customers=customers,
+        statuses=_statuses(wanted),
+        billing_period=wanted.billing_period,
+        ranges={field: bounds for field, bounds in ranges.items() if bounds},
+        due_before=None if wanted.overdue_on is None else as_stored_day(wanted.overdue_on),
+    )
 
 
-def _range(least: Any, most: Any, stored: Any) -> dict[str, Any]:
-    bounds = {}
+def _statuses(wanted: InvoiceFilter) -> frozenset[InvoiceStatus]:
+    statuses = frozenset(wanted.statuses or InvoiceStatus)
+    if wanted.hides_drafts:
+        statuses -= {InvoiceStatus.DRAFT}
+    if wanted.overdue_on is not None:
+        statuses &= OPEN_STATUSES
+    return statuses
+
+
+async def _is_number_start(text: str) -> bool:
+    """Whether a search means numbers: digits alone, and an invoice's number begins so."""
+    if not (text.isascii() and text.isdigit()):
+        return False
+    found = Invoice.get_motor_collection().find_one(
+        {"invoiceNumber": _numbers_from(text)}, {"_id": 1}
+    )
+    return await found is not None
+
+
+def _numbers_from(start: str) -> Range:
+    # ":" is the character after "9"; a range needs no pattern and is exact on the unique index.
+    return {"$gte": start, "$lt": f"{start}:"}
+
+
+async def _customers_found(
+    platform: Platform, text: str, among: frozenset[UserId] | None
+) -> frozenset[UserId]:
+    found = await platform.find_customer_ids(text, among=among, limit=CUSTOMERS_FOUND_MAX + 1)
+    if len(found) > CUSTOMERS_FOUND_MAX:
+        raise SearchTooWide
+    return frozenset(found)
+
+
+def _range(least: Any, most: Any, stored: Any) -> Range:
+    bounds: Range = {}
     if least is not None:
         bounds["$gte"] = stored(least)
     if most is not None:

@@ -107,16 +107,15 @@ async def cancel_invoice(
 
 async def mark_overdue(
     db: Database,
-    terms: BillingTerms,
+    today: date,
     *,
     on_progress: Callable[[int], None] = lambda marked: None,
 ) -> int:
-    """Mark every ISSUED invoice whose due date has passed as OVERDUE; returns how many.
+    """Mark every ISSUED invoice whose due date is before `today` as OVERDUE; returns how many.
 
     The daily job: idempotent, in batches of one transaction each, with an entry per invoice.
     Spec: section 4, "due date passed". `on_progress` gets the number marked so far.
     """
-    today = business_day(db.clock(), terms.zone)
     marked = 0
     while invoice_ids := await _list_past_due(today):
         marked += await db.run(SYSTEM, _mark_batch_overdue, invoice_ids, today)

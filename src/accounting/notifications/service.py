@@ -172,7 +172,8 @@ async def _claim(
         # worker would be tried for ever.
         claimed["retryCount"] += 1
         await rows.update_one({"_id": notification_id}, {"$inc": {"retryCount": 1}})
-    return InvoiceNotification.model_validate(claimed)
+    row: InvoiceNotification = InvoiceNotification.model_validate(claimed)
+    return row
 
 
 def _due(due_by: datetime, now: datetime) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -28,6 +29,7 @@ _KNOWN_ROLES: Final = (Role.ADMIN, Role.SUPER_ADMIN, Role.CLIENT)
 
 # Explicit projections: the password never leaves the server.
 _USER_FIELDS: Final = {"_id": 1, "name": 1, "email": 1, "companyName": 1, "role": 1, "isDeleted": 1}
+_SEARCHED_USER_FIELDS: Final = ("name", "email", "companyName")
 _COST_PAYMENT_FIELDS: Final = {
     "_id": 1,
     "userId": 1,
@@ -45,6 +47,10 @@ class Platform(Protocol):
     async def find_user(self, user_id: UserId) -> PlatformUser | None: ...
 
     async def find_users(self, user_ids: Iterable[UserId]) -> dict[UserId, PlatformUser]: ...
+
+    async def find_customer_ids(
+        self, text: str, *, limit: int, among: Iterable[UserId] | None = None
+    ) -> list[UserId]: ...
 
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None: ...
 
@@ -91,6 +97,20 @@ class MongoPlatform:
     async def find_users(self, user_ids: Iterable[UserId]) -> dict[UserId, PlatformUser]:
         found = self._users.find({"_id": {"$in": list(set(user_ids))}}, _USER_FIELDS)
         return {user.id: user async for raw in found for user in [_user(raw)]}
+
+    async def find_customer_ids(
+        self, text: str, *, limit: int, among: Iterable[UserId] | None = None
+    ) -> list[UserId]:
+        """Users with this text in name, e-mail or company, in any case; deleted ones have invoices.
+
+        No index of the platform serves this: its users, some ten thousand, are walked through.
+        """
+        has_text = {"$regex": re.escape(text), "$options": "i"}
+        query: dict[str, Any] = {"$or": [{name: has_text} for name in _SEARCHED_USER_FIELDS]}
+        if among is not None:
+            query["_id"] = {"$in": list(among)}
+        found = self._users.find(query, {"_id": 1}).limit(limit)
+        return [UserId(raw["_id"]) async for raw in found]
 
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None:
         raw = await self._cost_payments.find_one({"_id": cost_payment_id}, _COST_PAYMENT_FIELDS)

@@ -23,6 +23,9 @@ LABEL_LENGTH_MAX: Final = 40
 CODE_LENGTH_MAX: Final = 60
 REASON_LENGTH_MAX: Final = 300
 
+# So many items share a transaction, as long as none of them breaks a rule: its commit and the write
+# of the run cost about as much as an item.
+BATCH_ITEMS_MAX: Final = 20
 # One task does so much of a run and queues the rest: far below Celery's time limit of 300 seconds,
 # and e-mails get their turn in between.
 SLICE_ITEMS_MAX: Final = 200

@@ -25,6 +25,7 @@ from accounting.runs.documents import (
     get_run,
 )
 from accounting.runs.rules import (
+    BATCH_ITEMS_MAX,
     FRUITLESS_SLICES_MAX,
     LEASE_SECONDS,
     NO_RESULT_CODE,
@@ -49,8 +50,11 @@ logger = logging.getLogger(__name__)
 
 EXECUTE_JOB: Final = "runs.execute"
 
-# What a kind of run does with one item, in the transaction that also stores the result.
-Act: TypeAlias = Callable[[Transaction, AccountingRun, RunItem], Awaitable[Outcome]]
+# What a kind of run does with a few items, in the transaction that also stores their results. What
+# it raises undoes them all; then each is tried alone, so that only the bad one fails.
+Act: TypeAlias = Callable[
+    [Transaction, AccountingRun, Sequence[RunItem]], Awaitable[Sequence[Outcome]]
+]
 
 
 async def start_run(
@@ -141,8 +145,8 @@ async def execute_slice(
             return None
         finished = 0
         deadline = after(db.clock(), seconds=SLICE_SECONDS_MAX)
-        for position in await _startable(db, run):
-            if outcome := await _execute_item(db, run, position, acts[run.kind]):
+        for positions in await _batches(db, run):
+            for outcome in await _execute_batch(db, run, positions, acts[run.kind]):
                 finished += 1
                 on_item(outcome)
             if db.clock() >= deadline:
@@ -174,13 +178,33 @@ async def claim_run(tx: Transaction, run_id: RunId) -> AccountingRun | None:
     )
 
 
-async def _startable(db: Database, run: AccountingRun) -> list[int]:
-    """The positions of this slice, without the item at which every slice ends."""
+async def _batches(db: Database, run: AccountingRun) -> list[list[int]]:
+    """The positions of this slice, without the item at which every slice ends.
+
+    One by one after a slice without a result, so that the items before the bad one get theirs.
+    """
     pending = run.positions(ItemStatus.PENDING)
     if pending and run.fruitless_slices > FRUITLESS_SLICES_MAX:
         reason = f"{FRUITLESS_SLICES_MAX} attempts in a row ended without a result for this item."
-        await db.run(SYSTEM, _record, run, pending.pop(0), failed(NO_RESULT_CODE, reason))
-    return pending[:SLICE_ITEMS_MAX]
+        await db.run(SYSTEM, _record, run, {pending.pop(0): failed(NO_RESULT_CODE, reason)})
+    size = BATCH_ITEMS_MAX if run.fruitless_slices == 1 else 1
+    wanted = pending[:SLICE_ITEMS_MAX]
+    return [wanted[first : first + size] for first in range(0, len(wanted), size)]
+
+
+async def _execute_batch(
+    db: Database, run: AccountingRun, positions: Sequence[int], act: Act
+) -> list[Outcome]:
+    """Do a few items in one transaction; where that cannot be, each in its own."""
+    if len(positions) > 1:
+        try:
+            return await db.run(run.actor.as_actor(), _act_and_record, run, positions, act)
+        except (RunTakenOver, ConnectionLost):
+            raise
+        except Exception as error:  # whatever it is, trying each alone shows which item it is about
+            logger.info("run %s: items %s one by one: %r", run.id, positions, error)
+    outcomes = [await _execute_item(db, run, position, act) for position in positions]
+    return [outcome for outcome in outcomes if outcome is not None]
 
 
 async def _execute_item(
@@ -192,7 +216,8 @@ async def _execute_item(
     """
     actor = run.actor.as_actor()
     try:
-        return await db.run(actor, _act_and_record, run, position, act)
+        [outcome] = await db.run(actor, _act_and_record, run, [position], act)
+        return outcome
     except (RunTakenOver, ConnectionLost):
         raise
     except Unavailable as error:
@@ -204,18 +229,20 @@ async def _execute_item(
         logger.exception("run %s, item %s: unexpected error", run.id, position)
         reason = f"Something went wrong on our side; quote run {run.id}, item {position}."
         outcome = failed(UNEXPECTED_CODE, reason)
-    await db.run(actor, _record, run, position, outcome)
+    await db.run(actor, _record, run, {position: outcome})
     return outcome
 
 
-async def _act_and_record(tx: Transaction, run: AccountingRun, position: int, act: Act) -> Outcome:
-    outcome = await act(tx, run, run.items[position])
-    await _record(tx, run, position, outcome)
-    return outcome
+async def _act_and_record(
+    tx: Transaction, run: AccountingRun, positions: Sequence[int], act: Act
+) -> list[Outcome]:
+    outcomes = list(await act(tx, run, [run.items[position] for position in positions]))
+    await _record(tx, run, dict(zip(positions, outcomes, strict=True)))
+    return outcomes
 
 
-async def _record(tx: Transaction, run: AccountingRun, position: int, outcome: Outcome) -> None:
-    await run.record_outcomes(tx, {position: outcome}, lease_id=run.lease_id)
+async def _record(tx: Transaction, run: AccountingRun, outcomes: Mapping[int, Outcome]) -> None:
+    await run.record_outcomes(tx, outcomes, lease_id=run.lease_id)
 
 
 async def _end_slice(

@@ -10,11 +10,10 @@ from typing import Any, Final, Protocol, TypeVar
 from celery import Celery
 from celery.app import app_or_default
 from celery.schedules import crontab
-from celery.signals import worker_process_init, worker_process_shutdown
+from celery.signals import worker_process_shutdown
 
 from accounting.bootstrap import Services, open_services
 from accounting.db.database import Enqueue
-from accounting.errors import Misconfigured
 from accounting.notifications.mailer import Mailer, SmtpMailer
 from accounting.settings import Settings, load_settings
 
@@ -58,6 +57,10 @@ def make_celery(settings: Settings) -> Celery:
                 "schedule": SWEEP_EVERY_SECONDS,
                 "options": {"expires": SWEEP_EVERY_SECONDS},
             },
+            "invoices.overdue": {
+                "task": "invoices.overdue",
+                "schedule": crontab(hour=0, minute=20),
+            },
             "audit.seal": {"task": "audit.seal", "schedule": crontab(hour=0, minute=30)},
         },
     )
@@ -77,13 +80,16 @@ class WorkerProcess:
     """
 
     def __init__(self, settings: Settings, queue: ClosableQueue) -> None:
-        self.settings = settings
+        self.mailer: Mailer = SmtpMailer(settings.smtp_url.get_secret_value())
         self._loop = asyncio.new_event_loop()
         self._stack = AsyncExitStack()
         self._queue = queue
         opened = open_services(settings, enqueue=queue)
-        self.services: Services = self.run(self._stack.enter_async_context(opened))
-        self.mailer: Mailer = SmtpMailer(settings.smtp_url.get_secret_value())
+        try:
+            self.services: Services = self.run(self._stack.enter_async_context(opened))
+        except BaseException:
+            self._loop.close()
+            raise
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end on this process's loop."""
@@ -102,20 +108,19 @@ _process: WorkerProcess | None = None
 
 
 def worker_process() -> WorkerProcess:
-    """This process's loop and connections. Raises Misconfigured outside a worker."""
+    """This process's loop and connections, made with the first task that needs them.
+
+    Not when the process starts: while the database is away a task fails, its work is found again
+    by a sweep, and the next task tries anew. Raises what `open_services` raises.
+    """
+    global _process  # noqa: PLW0603  # one per process: Celery gives a task no other place
     if _process is None:
-        raise Misconfigured("Tasks run inside `accounting worker` only.")
+        # Here, since that module makes its application with this one.
+        from accounting.worker.queue import CeleryQueue  # noqa: PLC0415
+
+        settings = load_settings()
+        _process = WorkerProcess(settings, CeleryQueue(settings, app_or_default()))
     return _process
-
-
-@worker_process_init.connect  # type: ignore[untyped-decorator]
-def _open_process(**_: object) -> None:
-    global _process  # noqa: PLW0603  # one per process, made by Celery's signal
-    # Here, since that module makes its application with this one.
-    from accounting.worker.queue import CeleryQueue  # noqa: PLC0415
-
-    settings = load_settings()
-    _process = WorkerProcess(settings, CeleryQueue(settings, app_or_default()))
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
 from email.message import EmailMessage
 from functools import partial
 from typing import Final
 
 from accounting.bootstrap import Services
+from accounting.db.document import DocumentChanged
 from accounting.ids import ObjectId
 from accounting.invoices.documents import get_invoice
 from accounting.invoices.mail import invoice_facts
 from accounting.notifications.documents import InvoiceNotification
 from accounting.notifications.mailer import Mailer
-from accounting.notifications.message import compose_invoice_issued
+from accounting.notifications.message import compose_invoice_issued, parse_mailbox
 from accounting.notifications.rules import NotificationStatus
 from accounting.notifications.service import deliver_notification, list_due
 
@@ -22,30 +26,57 @@ logger = logging.getLogger(__name__)
 SWEEP_NOTIFICATIONS_MAX: Final = 1_000
 
 
-async def due_notifications(services: Services) -> list[ObjectId]:
-    """The e-mails to send now, at most SWEEP_NOTIFICATIONS_MAX of them."""
-    return await list_due(services.db, limit=SWEEP_NOTIFICATIONS_MAX)
+async def due_notifications(services: Services, due_by: datetime | None = None) -> list[ObjectId]:
+    """The e-mails to send now, or by then; at most SWEEP_NOTIFICATIONS_MAX of them."""
+    return await list_due(services.db, limit=SWEEP_NOTIFICATIONS_MAX, due_by=due_by)
 
 
 async def deliver_one(
-    services: Services, mailer: Mailer, notification_id: ObjectId
+    services: Services,
+    mailer: Mailer,
+    notification_id: ObjectId,
+    due_by: datetime | None = None,
 ) -> InvoiceNotification | None:
-    """Send one e-mail if it is due and free; None when it is neither."""
-    row = await deliver_notification(
-        services.db, notification_id, mailer=mailer, compose=partial(_compose, services)
-    )
+    """Send one e-mail if it is due and free; None when it is neither, or no longer ours."""
+    try:
+        row = await deliver_notification(
+            services.db,
+            notification_id,
+            mailer=mailer,
+            compose=partial(_compose, services),
+            due_by=due_by,
+        )
+    except DocumentChanged as error:  # our lease ran out and another worker has it
+        logger.warning("notification %s: %s", notification_id, error.sentence)
+        return None
     if row is not None:
         logger.info("notification %s to invoice %s: %s", row.id, row.invoice_id, row.status.value)
     return row
 
 
-async def deliver_due(services: Services, mailer: Mailer) -> dict[NotificationStatus, int]:
-    """Send everything that is due, one after the other; counts by outcome."""
-    outcomes: dict[NotificationStatus, int] = {}
-    for notification_id in await due_notifications(services):
-        row = await deliver_one(services, mailer, notification_id)
-        if row is not None:
-            outcomes[row.status] = outcomes.get(row.status, 0) + 1
+async def deliver_due(
+    services: Services,
+    mailer: Mailer,
+    *,
+    due_by: datetime | None = None,
+    on_progress: Callable[[int], None] = lambda tried: None,
+) -> Counter[NotificationStatus]:
+    """Send everything that is due, one after the other; counts by what became of it.
+
+    `on_progress` gets the number tried so far.
+    """
+    outcomes: Counter[NotificationStatus] = Counter()
+    tried: set[ObjectId] = set()
+    # Each once, so that a retry which is due at once ends too.
+    while new := [
+        found for found in await due_notifications(services, due_by) if found not in tried
+    ]:
+        for notification_id in new:
+            row = await deliver_one(services, mailer, notification_id, due_by)
+            tried.add(notification_id)
+            if row is not None:
+                outcomes[row.status] += 1
+            on_progress(len(tried))
     return outcomes
 
 
@@ -56,6 +87,7 @@ async def _compose(services: Services, notification: InvoiceNotification) -> Ema
         sender=services.settings.mail_from,
         to=notification.sent_to,
         cc=notification.cc_emails,
-        message_id=notification.message_id or f"<{notification.id}@accounting>",
+        # The same for every try, so that a second copy is known as one.
+        message_id=f"<{notification.id}@{parse_mailbox(services.settings.mail_from).domain}>",
         date=services.db.clock(),
     )

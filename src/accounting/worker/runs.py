@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from accounting.bootstrap import Services
@@ -22,11 +22,12 @@ OnProgress: TypeAlias = Callable[[AccountingRun, int], None]
 
 
 def _bulk_issue(services: Services) -> Act:
-    async def act(tx: Transaction, run: AccountingRun, item: RunItem) -> Outcome:
+    async def act(tx: Transaction, run: AccountingRun, items: Sequence[RunItem]) -> list[Outcome]:
         skip_email = bool(run.parameters.get("skipEmail"))
-        return await issue_item(
-            tx, services.platform, services.terms, item.id, skip_email=skip_email
-        )
+        return [
+            await issue_item(tx, services.platform, services.terms, item.id, skip_email=skip_email)
+            for item in items
+        ]
 
     return act
 

@@ -8,7 +8,9 @@ from typing import Final
 from celery import shared_task
 
 from accounting.audit.sealing import SEAL_JOB, seal_days
+from accounting.clock import business_day
 from accounting.ids import ObjectId
+from accounting.invoices.service import mark_overdue
 from accounting.notifications.service import DELIVER_JOB
 from accounting.runs.service import EXECUTE_JOB
 from accounting.worker.app import worker_process
@@ -18,6 +20,7 @@ from accounting.worker.runs import execute_run_slice, stalled_runs
 logger = logging.getLogger(__name__)
 
 SWEEP_JOB: Final = "notifications.sweep"
+OVERDUE_JOB: Final = "invoices.overdue"
 SWEEP_RUNS_JOB: Final = "runs.sweep"
 
 
@@ -34,6 +37,15 @@ def sweep() -> None:
     process = worker_process()
     for notification_id in process.run(due_notifications(process.services)):
         deliver.delay(str(notification_id))
+
+
+@shared_task(name=OVERDUE_JOB)  # type: ignore[untyped-decorator]
+def overdue() -> None:
+    """Mark the invoices whose due date has passed."""
+    process = worker_process()
+    db, terms = process.services.db, process.services.terms
+    marked = process.run(mark_overdue(db, business_day(db.clock(), terms.zone)))
+    logger.info("%d invoices are overdue since today", marked)
 
 
 @shared_task(name=EXECUTE_JOB)  # type: ignore[untyped-decorator]

@@ -6,6 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from accounting.db.paging import Window
 from accounting.invoices.listing import InvoiceFilter, InvoiceSort, list_invoices
 from accounting.invoices.rules import InvoiceStatus
 from builders import NOW, TERMS, TODAY, a_customer, a_draft, an_issued_invoice
@@ -22,15 +23,16 @@ async def test_filters_narrow_and_pages_follow_each_other(
     await an_issued_invoice(real_db, platform, bob, due_date=TODAY)
 
     async def numbers(page: int = 1, limit: int = 10, **facts: Any) -> tuple[list[str], int]:
-        invoices, total = await list_invoices(
+        found = await list_invoices(
+            platform,
             InvoiceFilter(**facts),
             TERMS.zone,
             sort_by=InvoiceSort.TOTAL_AMOUNT,
             descending=False,
-            page=page,
-            limit=limit,
+            window=Window(limit, page),
         )
-        return [invoice.invoice_number for invoice in invoices], total
+        assert found.total is not None
+        return [invoice.invoice_number for invoice in found.items], found.total
 
     assert await numbers(customer_id=ada.id, limit=2) == (["2026011201", "2026011301"], 5)
     assert await numbers(customer_id=ada.id, limit=2, page=3) == (["2026011601"], 5)

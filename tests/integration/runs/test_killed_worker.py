@@ -7,7 +7,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +20,8 @@ from api_app import settings
 from service import Service, running_service, service_environment, start_worker
 
 INVOICES = 200
+pytestmark = pytest.mark.real_mongo
+
 HEADERS = {"User-Agent": "killed-worker-test", "X-Request-Id": "bulk-1"}
 # A transaction whose client was killed holds its documents until the server ends it; a minute by
 # default, which is long for a test.

@@ -1,4 +1,4 @@
-"""Requests and answers of `/runs` and `/invoices/bulk-issue`."""
+"""Requests and answers of `/runs` and `/invoices/bulk-issue`, on a server that can roll back."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from fakes import FakePlatform, SettableClock, TestDatabase
 
 
 @pytest.fixture
-async def api(memory_db: TestDatabase, platform: FakePlatform) -> AsyncIterator[httpx.AsyncClient]:
+async def api(real_db: TestDatabase, platform: FakePlatform) -> AsyncIterator[httpx.AsyncClient]:
     """The API with an admin's token."""
     platform.add_user(a_customer(id=ADMIN.user_id, name="Alex Admin", role=Role.ADMIN))
-    async with an_api(memory_db, platform) as client:
+    async with an_api(real_db, platform) as client:
         client.headers["Authorization"] = f"Bearer {a_token(ADMIN.user_id)}"
         yield client
 
@@ -44,15 +44,15 @@ async def work(db: TestDatabase, platform: FakePlatform, run_id: str) -> None:
 
 
 async def test_a_bulk_request_answers_with_the_run_to_follow(
-    api: httpx.AsyncClient, memory_db: TestDatabase, platform: FakePlatform, clock: SettableClock
+    api: httpx.AsyncClient, real_db: TestDatabase, platform: FakePlatform, clock: SettableClock
 ) -> None:
-    draft, unknown = await a_draft_id(memory_db, platform), str(new_id())
+    draft, unknown = await a_draft_id(real_db, platform), str(new_id())
 
     response = await api.post("/invoices/bulk-issue", json={"invoiceIds": [draft, unknown]})
     run_id = response.json()["runId"]
     queued = (await api.get(f"/runs/{run_id}")).json()
     clock.move(seconds=2)
-    await work(memory_db, platform, run_id)
+    await work(real_db, platform, run_id)
     clock.move(seconds=2)
     ended = (await api.get(f"/runs/{run_id}")).json()
 
@@ -148,11 +148,11 @@ async def test_a_thousand_invoices_are_one_run(api: httpx.AsyncClient) -> None:
 
 
 async def test_items_can_be_narrowed_and_paged(
-    api: httpx.AsyncClient, memory_db: TestDatabase, platform: FakePlatform
+    api: httpx.AsyncClient, real_db: TestDatabase, platform: FakePlatform
 ) -> None:
     unknown = [str(new_id()) for _ in range(3)]
-    run_id = await start(api, await a_draft_id(memory_db, platform), *unknown)
-    await work(memory_db, platform, run_id)
+    run_id = await start(api, await a_draft_id(real_db, platform), *unknown)
+    await work(real_db, platform, run_id)
 
     def ids(run: Mapping[str, Any]) -> list[str]:
         return [item["id"] for item in run["items"]]
@@ -170,13 +170,13 @@ async def test_items_can_be_narrowed_and_paged(
 
 
 async def test_runs_are_listed_newest_first_without_their_items(
-    api: httpx.AsyncClient, memory_db: TestDatabase, platform: FakePlatform, clock: SettableClock
+    api: httpx.AsyncClient, real_db: TestDatabase, platform: FakePlatform, clock: SettableClock
 ) -> None:
     run_ids = []
     for _ in range(3):
         run_ids.append(await start(api, str(new_id())))
         clock.move(seconds=1)
-    await work(memory_db, platform, run_ids[1])
+    await work(real_db, platform, run_ids[1])
 
     listed = (await api.get("/runs?limit=2")).json()
     ended = (await api.get("/runs?status=DONE&kind=BULK_ISSUE")).json()
@@ -190,18 +190,18 @@ async def test_runs_are_listed_newest_first_without_their_items(
 
 
 async def test_failed_items_are_tried_again(
-    api: httpx.AsyncClient, memory_db: TestDatabase, platform: FakePlatform
+    api: httpx.AsyncClient, real_db: TestDatabase, platform: FakePlatform
 ) -> None:
     customer = a_customer()
-    draft = await a_draft(memory_db, platform, customer)
+    draft = await a_draft(real_db, platform, customer)
     del platform.users[customer.id]
     run_id = await start(api, str(draft.id))
 
     early = await api.post(f"/runs/{run_id}/retry-failed")
-    await work(memory_db, platform, run_id)
+    await work(real_db, platform, run_id)
     platform.add_user(customer)
     again = await api.post(f"/runs/{run_id}/retry-failed")
-    await work(memory_db, platform, run_id)
+    await work(real_db, platform, run_id)
     late = await api.post(f"/runs/{run_id}/retry-failed")
 
     assert (early.status_code, early.json()["code"]) == (409, "run_still_running")

@@ -124,3 +124,15 @@ async def test_a_claim_is_finished_once(db: TestDatabase) -> None:
     with pytest.raises(RequestStillRunning):
         await finished(db, held, StoredAnswer(200, "again", {}))
     assert await find_answer(held) == ANSWER
+
+
+async def test_a_lost_key_that_serves_another_request_has_no_answer_for_the_first(
+    db: TestDatabase, clock: SettableClock
+) -> None:
+    slow = await claimed(db)
+    clock.move(seconds=LEASE_SECONDS)
+    assert await release(await claimed(db))
+    await finished(db, await claimed(db, request_hash=OTHER_HASH))
+
+    assert not await release(slow)
+    assert await find_answer(slow) is None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -13,6 +14,7 @@ from accounting.errors import Conflict, Invalid
 from accounting.ids import ObjectId, new_id
 from accounting.runs.documents import AccountingRun, RunItem, get_run
 from accounting.runs.rules import (
+    BATCH_ITEMS_MAX,
     DONE,
     FRUITLESS_SLICES_MAX,
     LEASE_SECONDS,
@@ -31,7 +33,6 @@ from accounting.runs.rules import (
 )
 from accounting.runs.service import (
     EXECUTE_JOB,
-    Act,
     claim_run,
     execute_slice,
     list_free,
@@ -47,12 +48,22 @@ class LabelTaken(Conflict):
     """A rule that an item breaks."""
 
 
+class WorkerKilled(BaseException):
+    """What no `except Exception` catches."""
+
+
 async def a_run(db: TestDatabase, *labels: str, actor: Actor = ADMIN) -> AccountingRun:
     items = [NewItem(new_id(), label) for label in labels]
     return await db.run(actor, start_run, RunKind.BULK_ISSUE, items, parameters={"skipEmail": True})
 
 
-async def do(db: TestDatabase, run: AccountingRun, act: Act) -> AccountingRun | None:
+ActOnOne = Callable[[Transaction, AccountingRun, RunItem], Awaitable[Outcome]]
+
+
+async def do(db: TestDatabase, run: AccountingRun, act_on_one: ActOnOne) -> AccountingRun | None:
+    async def act(tx: Transaction, run: AccountingRun, items: Sequence[RunItem]) -> list[Outcome]:
+        return [await act_on_one(tx, run, item) for item in items]
+
     return await execute_slice(db, ObjectId(run.id), {RunKind.BULK_ISSUE: act})
 
 
@@ -174,21 +185,21 @@ async def test_a_long_run_is_done_in_slices_by_number(db: TestDatabase, jobs: Jo
 async def test_a_slow_run_is_done_in_slices_by_time(
     db: TestDatabase, clock: SettableClock, jobs: JobList
 ) -> None:
-    run = await a_run(db, *"abcd")
+    run = await a_run(db, *(["a"] * (3 * BATCH_ITEMS_MAX)))
 
-    async def act(tx: Transaction, run: AccountingRun, item: RunItem) -> Outcome:
+    async def act(tx: Transaction, run: AccountingRun, items: Sequence[RunItem]) -> list[Outcome]:
         clock.move(seconds=SLICE_SECONDS_MAX / 2)
-        return DONE
+        return [DONE] * len(items)
 
-    first = await do(db, run, act)
+    first = await execute_slice(db, ObjectId(run.id), {RunKind.BULK_ISSUE: act})
 
     assert first is not None
-    assert (first.status, first.counts.done) == (RunStatus.RUNNING, 2)
+    assert (first.status, first.counts.done) == (RunStatus.RUNNING, 2 * BATCH_ITEMS_MAX)
     assert len(jobs.sent) == 2
 
 
 async def test_progress_is_visible_while_it_runs(db: TestDatabase) -> None:
-    run = await a_run(db, "a", "b", "c")
+    run = await a_run(db, *(["a"] * (2 * BATCH_ITEMS_MAX + 1)))
     seen: list[int] = []
 
     async def act(tx: Transaction, run: AccountingRun, item: RunItem) -> Outcome:
@@ -199,7 +210,21 @@ async def test_progress_is_visible_while_it_runs(db: TestDatabase) -> None:
 
     await do(db, run, act)
 
-    assert seen == [0, 1, 2]
+    assert sorted(set(seen)) == [0, BATCH_ITEMS_MAX, 2 * BATCH_ITEMS_MAX]
+
+
+async def test_the_items_of_a_batch_are_tried_alone_when_one_is_bad(db: TestDatabase) -> None:
+    run = await a_run(db, "a", "taken", "b")
+    sizes: list[int] = []
+
+    async def act(tx: Transaction, run: AccountingRun, items: Sequence[RunItem]) -> list[Outcome]:
+        sizes.append(len(items))
+        return [await obey_label(tx, run, item) for item in items]
+
+    await execute_slice(db, ObjectId(run.id), {RunKind.BULK_ISSUE: act})
+
+    assert sizes == [3, 1, 1, 1]
+    assert statuses(await stored(run)) == [ItemStatus.DONE, ItemStatus.FAILED, ItemStatus.DONE]
 
 
 async def test_a_run_that_is_held_is_left_alone_until_its_lease_is_over(
@@ -221,20 +246,15 @@ async def test_a_worker_that_lost_its_lease_stops_without_a_result(
     db: TestDatabase, clock: SettableClock
 ) -> None:
     run = await a_run(db, "a", "b")
-    done: list[str | None] = []
 
     async def act(tx: Transaction, run: AccountingRun, item: RunItem) -> Outcome:
-        done.append(item.label)
         clock.move(seconds=LEASE_SECONDS)
         await do(db, run, succeed)
         return DONE
 
-    # On the real server the other one's write and this transaction exclude each other, so that
-    # this one is run again; in memory it goes on to its end.
     slow = await do(db, run, act)
 
     assert slow is None
-    assert set(done) == {"a"}
     ended = await stored(run)
     assert (ended.status, statuses(ended)) == (RunStatus.DONE, [ItemStatus.DONE] * 2)
     assert ended.counts.done == 2
@@ -265,19 +285,22 @@ async def test_an_item_in_whose_way_others_were_waits_for_the_sweep(
 async def test_an_item_that_kills_its_workers_fails_in_the_end(
     db: TestDatabase, clock: SettableClock
 ) -> None:
-    run = await a_run(db, "killer", "b")
-    for _ in range(FRUITLESS_SLICES_MAX):
-        await db.run(ADMIN, claim_run, ObjectId(run.id))  # and the worker dies
+    run = await a_run(db, "a", "killer", "b")
+
+    async def act(tx: Transaction, run: AccountingRun, item: RunItem) -> Outcome:
+        if item.label == "killer":
+            raise WorkerKilled
+        return DONE
+
+    for _ in range(2 * FRUITLESS_SLICES_MAX):
+        with contextlib.suppress(WorkerKilled):
+            await do(db, run, act)
         clock.move(seconds=LEASE_SECONDS)
 
-    await do(db, run, succeed)
-
     ended = await stored(run)
-    assert (ended.status, statuses(ended)) == (
-        RunStatus.DONE,
-        [ItemStatus.FAILED, ItemStatus.DONE],
-    )
-    assert ended.items[0].code == "no_result"
+    assert ended.status is RunStatus.DONE
+    assert statuses(ended) == [ItemStatus.DONE, ItemStatus.FAILED, ItemStatus.DONE]
+    assert ended.items[1].code == "no_result"
 
 
 async def test_workers_that_die_after_some_progress_blame_no_item(
@@ -349,7 +372,5 @@ async def test_only_an_ended_run_with_failures_can_be_tried_again(db: TestDataba
 
 
 async def test_an_unknown_run_is_not_executed(db: TestDatabase) -> None:
-    acts: dict[RunKind, Any] = {RunKind.BULK_ISSUE: succeed}
-
     with pytest.raises(RunNotFound):
-        await execute_slice(db, new_id(), acts)
+        await execute_slice(db, new_id(), {})

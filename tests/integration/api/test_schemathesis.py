@@ -1,0 +1,182 @@
+"""Requests made out of our own OpenAPI document, and the answers held against it.
+
+SCHEMATHESIS_EXAMPLES=200 looks longer, and elsewhere each time; without it the same requests are
+made in every run.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from accounting.api.schemas import BASE_PATH
+from accounting.dev.mail_catcher import MailCatcher
+from accounting.dev.processes import Server
+from accounting.ids import ObjectId, new_id
+from api_app import APP
+from service import Service, running_service, service_environment
+
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES")
+EXAMPLES_BY_DEFAULT = 5
+CHECKS: list[Any] = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+MONEY_ENOUGH = 9_999_999_999.0
+
+schema = schemathesis.openapi.from_dict(APP.app.openapi_schema.to_schema())
+# What is no valid request is mostly refused by one and the same code; the edges are tried anyway.
+schema.config.phases.coverage.unexpected_methods = set()
+
+
+@dataclass
+class Things:
+    """What a request can be about: real ones, made when they are asked for."""
+
+    service: Service
+    answered: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+    @property
+    def customer_id(self) -> str:
+        return str(self.service.demo.customer_id)
+
+    def draft(self) -> str:
+        body = {"customerId": self.customer_id, "totalMiners": 5, "unitPrice": "100.00"}
+        return self._post("/invoices", body)["id"]
+
+    def issued(self) -> str:
+        invoice_id = self.draft()
+        self._post(f"/invoices/{invoice_id}/issue", {"skipEmail": True})
+        return invoice_id
+
+    def paid(self) -> str:
+        return self._post("/payments", self._payment_in_full())["invoice"]["id"]
+
+    def payment(self) -> str:
+        return self._post("/payments", self._payment_in_full())["id"]
+
+    def failed_run(self) -> str:
+        run_id: str = self._post("/invoices/bulk-issue", {"invoiceIds": [str(new_id())]})["runId"]
+        while self._get(f"/runs/{run_id}")["status"] != "DONE":
+            pass
+        return run_id
+
+    def cost_payment(self) -> str:
+        row = {
+            "userId": ObjectId(self.customer_id),
+            "amount": MONEY_ENOUGH,
+            "type": "PAYMENT",
+            "isDeleted": False,
+        }
+        return str(self.service.mongo["cost_payments"].insert_one(row).inserted_id)
+
+    def _payment_in_full(self) -> dict[str, str]:
+        return {"invoiceId": self.issued(), "costPaymentId": self.cost_payment()}
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._send("POST", path, json=body)
+
+    def _get(self, path: str) -> Any:
+        return self._send("GET", path)
+
+    def _send(self, method: str, path: str, **more: Any) -> Any:
+        answer = self.service.api.request(method, path, headers=self.service.as_admin(), **more)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+
+OF_PATH = {
+    "/invoices/{id}": Things.draft,
+    "/invoices/{id}/issue": Things.draft,
+    "/invoices/{id}/cancel": Things.issued,
+    "/invoices/{id}/record-payment": Things.issued,
+    "/invoices/{id}/refund": Things.paid,
+    "/invoices/{id}/audit-log": Things.paid,
+    "/invoices/{id}/explain": Things.draft,
+    "/payments/{id}": Things.payment,
+    "/customers/{id}/payments": lambda things: things.customer_id,
+    "/customers/{id}/allocate": lambda things: things.customer_id,
+    "/runs/{id}": Things.failed_run,
+    "/runs/{id}/retry-failed": Things.failed_run,
+}
+OF_FIELD = {
+    "customerId": lambda things: things.customer_id,
+    "costPaymentId": Things.cost_payment,
+    "invoiceId": Things.issued,
+    "invoiceIds": lambda things: [things.draft()],
+}
+
+
+@pytest.fixture(scope="module")
+def things(
+    mongod: Server,
+    redis_server: Server,
+    mail_catcher: MailCatcher,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Things]:
+    """A service of its own, which lets its only caller ask as often as he likes."""
+    environment = service_environment(
+        mongod, redis_url=redis_server.uri, smtp_url=mail_catcher.uri, database="schemathesis_test"
+    )
+    environment["ACCOUNTING_RATE_LIMIT"] = "100000/second"
+    with running_service(environment, tmp_path_factory.mktemp("service")) as running:
+        yield Things(running)
+
+
+@schema.parametrize()
+@settings(
+    max_examples=int(EXAMPLES or EXAMPLES_BY_DEFAULT),
+    derandomize=EXAMPLES is None,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_no_answer_is_outside_the_document(case: Any, things: Things) -> None:
+    make_real(case, things)
+    headers = things.service.as_admin()
+    answer = case.call_and_validate(things.service.root_url, headers=headers, checks=CHECKS)
+    things.answered[case.operation.label].add(answer.status_code)
+
+
+def test_every_operation_was_also_carried_out(things: Things) -> None:
+    refused = {
+        label: sorted(statuses)
+        for label, statuses in things.answered.items()
+        if not any(status < 300 for status in statuses)
+    }
+
+    assert not refused
+
+
+def make_real(case: Any, things: Things) -> None:
+    """Put ids of real things in place of valid ids, in three requests of four."""
+    if zlib.crc32(repr((case.query, case.headers, case.body)).encode()) % 4 == 0:
+        return
+    path = case.operation.path.removeprefix(BASE_PATH)
+    if path in OF_PATH and ObjectId.is_valid(case.path_parameters.get("id")):
+        case.path_parameters["id"] = OF_PATH[path](things)
+    if not isinstance(case.body, dict):
+        return
+    for name in case.body.keys() & OF_FIELD.keys():
+        value = case.body[name]
+        ids = value if isinstance(value, list) else [value]
+        if ids and all(isinstance(item, str) and ObjectId.is_valid(item) for item in ids):
+            case.body[name] = OF_FIELD[name](things)
