@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from aiosmtpd import smtp
 from aiosmtpd.controller import Controller
 
@@ -32,24 +33,6 @@ TO = "nia@example.org"
 CC = "books@example.com"
 SILENT = "silent"  # a scripted answer: keep the connection open and say nothing
 DROP = "drop"  # a scripted answer: close the connection
-
-LOCALHOST_PEM = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgBfWPmhx3QoAAqTCi
-6/LrV8j3XtPpUr0+c7q2pSMB9vOhRANCAAQjyUqYCvFGACHNP62kmr5/XuOR3Gea
-RGBYZDcbUFq+Cm1p35AXAp8X+ZtTsZmmm1SP+w6TfM/lJO9Ny/dyKjcK
------END PRIVATE KEY-----
------BEGIN CERTIFICATE-----
-MIIBZjCCAQ2gAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv
-c3QwIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBQxEjAQBgNVBAMM
-CWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABCPJSpgK8UYAIc0/
-raSavn9e45HcZ5pEYFhkNxtQWr4KbWnfkBcCnxf5m1OxmaabVI/7DpN8z+Uk703L
-93IqNwqjTjBMMA8GA1UdEwEB/wQFMAMBAf8wGgYDVR0RBBMwEYIJbG9jYWxob3N0
-hwR/AAABMB0GA1UdDgQWBBRGxNB6/2K0Sp+7e3Z+yChPSHwFAjAKBggqhkjOPQQD
-AgNHADBEAiAXjVpufcLtrq8rEZn5qA3d3k/LNDP744pjDRgt9rdjSgIgbZAF55Qv
-tNweZu2gIyz+jMAjduKSkeIj2ShdLD71YG0=
------END CERTIFICATE-----
-"""  # made for these tests, self-signed, valid until 2120, protects nothing
 
 
 def a_mail(
@@ -171,23 +154,26 @@ async def failure_of(mailer: SmtpMailer, message: EmailMessage | None = None) ->
     return caught.value
 
 
-@pytest.fixture
-def pem_file(tmp_path: Path) -> Path:
-    path = tmp_path / "localhost.pem"
-    path.write_text(LOCALHOST_PEM)
-    return path
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """A certificate authority of these tests alone, made anew for each run."""
+    return trustme.CA()
 
 
 @pytest.fixture
-def server_tls(pem_file: Path) -> ssl.SSLContext:
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem_file)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
     return context
 
 
 @pytest.fixture
-def trust(pem_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Make this process trust the test certificate, the way an operator would."""
+def trust(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], None]:
+    """Make this process trust the test authority, the way an operator would."""
+    pem_file = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(pem_file))
     return lambda: monkeypatch.setenv("SSL_CERT_FILE", str(pem_file))
 
 
