@@ -234,7 +234,7 @@ async def test_greylisted_cc_does_not_fail_the_mail() -> None:
 @pytest.mark.parametrize("answer", [SILENT, DROP, "500 what"])
 async def test_trouble_with_quit_does_not_undo_the_acceptance(answer: str) -> None:
     async with scripted({"QUIT": answer}) as (address, log):
-        await SmtpMailer(f"smtp://{address}", timeout_seconds=5).send(a_mail())
+        await SmtpMailer(f"smtp://{address}", timeout_seconds=5, verdict_seconds=5).send(a_mail())
 
     assert "." in log
 
@@ -296,7 +296,7 @@ async def test_each_answer_has_its_outcome(
 ) -> None:
     async with scripted(answers) as (address, _):
         failure = await failure_of(
-            SmtpMailer(f"smtp://{address}", timeout_seconds=5), a_mail(cc=CC)
+            SmtpMailer(f"smtp://{address}", timeout_seconds=5, verdict_seconds=5), a_mail(cc=CC)
         )
 
     assert type(failure) is expected
@@ -339,7 +339,9 @@ async def test_silent_server_holds_the_worker_no_longer_than_the_limit(
 ) -> None:
     async with scripted({silent_at: SILENT}) as (address, _):
         started = time.monotonic()
-        failure = await failure_of(SmtpMailer(f"smtp://{address}", timeout_seconds=0.9))
+        failure = await failure_of(
+            SmtpMailer(f"smtp://{address}", timeout_seconds=0.9, verdict_seconds=0.9)
+        )
         took = time.monotonic() - started
 
     assert type(failure) is expected
@@ -357,7 +359,9 @@ async def test_many_slow_answers_share_one_limit() -> None:
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        failure = await failure_of(SmtpMailer(f"smtp://127.0.0.1:{port}", timeout_seconds=0.6))
+        failure = await failure_of(
+            SmtpMailer(f"smtp://127.0.0.1:{port}", timeout_seconds=0.6, verdict_seconds=0.6)
+        )
 
     assert type(failure) is TemporaryFailure
     assert "within 0.6 seconds" in failure.reason
@@ -378,7 +382,9 @@ async def test_server_that_stops_reading_a_large_mail_leaves_the_outcome_unknown
     large.add_attachment(bytes(20_000_000), maintype="application", subtype="pdf")
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        failure = await failure_of(SmtpMailer(f"smtp://127.0.0.1:{port}", timeout_seconds=1), large)
+        failure = await failure_of(
+            SmtpMailer(f"smtp://127.0.0.1:{port}", timeout_seconds=1, verdict_seconds=1), large
+        )
         released.set()
 
     assert type(failure) is OutcomeUnknown
