@@ -15,6 +15,10 @@ from accounting.invoices.drafts import NewInvoice, create_invoice
 from accounting.invoices.rules import BillingTerms
 from accounting.invoices.service import issue_invoice
 from accounting.platform.rules import CostPayment, PlatformUser
+from accounting.pricing.documents import CustomerPricingConfig
+from accounting.pricing.service import create_price
+from accounting.recurring.documents import RecurringInvoice
+from accounting.recurring.service import NewTemplate, create_recurring_invoice
 from fakes import FakePlatform
 
 NOW = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
@@ -69,3 +73,24 @@ async def an_issued_invoice(
 ) -> Invoice:
     draft = await a_draft(db, platform, customer, **changes)
     return await db.run(ADMIN, issue_invoice, platform, TERMS, ObjectId(draft.id))
+
+
+async def a_price(
+    db: Database,
+    platform: FakePlatform,
+    customer: PlatformUser,
+    effective_from: date = date(2026, 1, 1),
+    unit_price: str = "50.00",
+) -> CustomerPricingConfig:
+    platform.users.setdefault(customer.id, customer)
+    price = Decimal(unit_price)
+    return await db.run(ADMIN, create_price, platform, customer.id, price, effective_from)
+
+
+async def a_template(
+    db: Database, platform: FakePlatform, customer: PlatformUser, **changes: Any
+) -> RecurringInvoice:
+    facts: dict[str, Any] = {"day_of_month": 5, "start_date": date(2026, 1, 1)}
+    platform.users.setdefault(customer.id, customer)
+    order = NewTemplate(customer_id=customer.id, **facts | changes)
+    return await db.run(ADMIN, create_recurring_invoice, platform, TERMS.zone, order)

@@ -99,7 +99,7 @@ class FakePlatform:
                 for field in (user.name, user.email, user.company_name)
             )
         ]
-        return [id for id in found if among is None or id in set(among)][:limit]
+        return [user_id for user_id in found if among is None or user_id in set(among)][:limit]
 
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None:
         return self.cost_payments.get(cost_payment_id)

@@ -29,8 +29,10 @@ from accounting.api.invoice_lists import InvoiceListController
 from accounting.api.invoices import InvoiceController
 from accounting.api.openapi import DOCS_ASSETS_PATH, SECURITY, openapi_config
 from accounting.api.payments import PaymentController
+from accounting.api.pricing_configs import CustomerPriceController, PricingConfigController
 from accounting.api.queries import refuse_unknown_parameters
 from accounting.api.rate_limit import RedisClient, limit_rate, open_redis
+from accounting.api.recurring_invoices import RecurringInvoiceController
 from accounting.api.runs import BulkInvoiceController, RunController
 from accounting.api.schemas import BASE_PATH
 from accounting.bootstrap import Services, open_services
@@ -81,6 +83,9 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
             InvoiceActionController,
             PaymentController,
             CustomerController,
+            PricingConfigController,
+            CustomerPriceController,
+            RecurringInvoiceController,
             BulkInvoiceController,
             RunController,
             AuditLogController,

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 PROBLEM_JSON: Final = "application/problem+json"
 
-_STATUS_OF: Final[Mapping[type[AccountingError], HTTPStatus]] = {
+STATUS_OF: Final[Mapping[type[AccountingError], HTTPStatus]] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Invalid: HTTPStatus.BAD_REQUEST,
     Conflict: HTTPStatus.CONFLICT,
@@ -45,6 +45,13 @@ _STATUS_OF: Final[Mapping[type[AccountingError], HTTPStatus]] = {
     Forbidden: HTTPStatus.FORBIDDEN,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+# Litestar's own refusals. Their code is not the phrase of the status: Python has changed those.
+HTTP_CODE_OF: Final[Mapping[HTTPStatus, str]] = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "request_entity_too_large",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_media_type",
+    HTTPStatus.TOO_MANY_REQUESTS: "too_many_requests",
 }
 
 # A body of thousands of wrong fields must not make an answer larger than itself.
@@ -96,12 +103,12 @@ def problem(
 def _broken_rule(
     request: Request[Any, Any, Any], error: AccountingError
 ) -> Response[dict[str, Any]]:
-    kind = next((kind for kind in _STATUS_OF if isinstance(error, kind)), None)
+    kind = next((kind for kind in STATUS_OF if isinstance(error, kind)), None)
     if kind is None:
         return _bug(request, error)
     return problem(
         request,
-        _STATUS_OF[kind],
+        STATUS_OF[kind],
         error.code,
         error.sentence,
         errors=error.errors if isinstance(error, Invalid) else (),
@@ -155,7 +162,7 @@ def _http_exception(
         if error.detail == "client disconnected prematurely":  # nobody reads the answer
             return problem(request, HTTPStatus.BAD_REQUEST, "invalid_request", error.detail)
         return _bug(request, error)
-    code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+    code = HTTP_CODE_OF.get(status) or status.phrase.lower().replace(" ", "_").replace("-", "_")
     return problem(request, status, code, error.detail or status.phrase, headers=error.headers)
 
 

@@ -12,6 +12,7 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import RedisError
 
@@ -51,7 +52,9 @@ async def live() -> LiveView:
     operation_id="getReadiness",
     summary="Can the service do its work?",
     tags=["Health"],
-    responses={503: ResponseSpec(ReadyView, description="Something lacks.")},
+    responses={
+        503: ResponseSpec(ReadyView, generate_examples=False, description="Something lacks.")
+    },
 )
 async def ready(
     services: NamedDependency[Services], redis: NamedDependency[RedisClient], state: State
@@ -74,6 +77,15 @@ async def ready(
     summary="Prometheus metrics",
     tags=["Health"],
     media_type=MediaType.TEXT,
+    responses={
+        200: ResponseSpec(
+            str,
+            generate_examples=False,
+            media_type=MediaType.TEXT,
+            description="One line for each number.",
+            examples=[Example(value='python_gc_collections_total{generation="0"} 17.0\n')],
+        )
+    },
 )
 async def metrics() -> Response[bytes]:
     """Counters of this process in Prometheus' text format."""

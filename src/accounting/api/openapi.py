@@ -29,6 +29,8 @@ _TAGS: Final = {
     "Invoices": "From draft to paid: create, issue, settle, cancel, refund; and how it came about.",
     "Payments": "Cost payments of the platform's wallet ledger, applied to invoices.",
     "Customers": "A customer's cost payments, and settling his invoices with them.",
+    "Prices": "What a customer pays per miner, from a day on; history, never edited.",
+    "Recurring invoices": "Templates that bill a customer on a day of each month.",
     "Runs": "Work on many invoices at once, done by the workers, with a result for each item.",
     "Audit": "Who did what, when and from where; append-only.",
     "Health": "For the operators' probes; no token is needed.",

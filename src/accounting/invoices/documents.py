@@ -117,6 +117,7 @@ class Invoice(VersionedDocument):
             index("billingPeriod", "createdAt", "_id"),
             index("issuedDate", "createdAt", "_id"),
             index("dueDate", "createdAt", "_id"),
+            index("totalAmount", "createdAt", "_id"),
         ]
 
     @property

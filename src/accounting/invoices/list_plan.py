@@ -27,11 +27,12 @@ Range: TypeAlias = dict[str, Any]
 # The server merges up to 200 scans of an index into one order; beyond that it would sort.
 MERGED_CUSTOMERS_MAX: Final = 100
 MERGED_DAYS_MAX: Final = 190
-# Where the two estimates of work stop: about 15 ms of reading index keys.
+# So few rows are sorted whatever else there is, and so few are passed over.
+FEW: Final = 2_000
+# So many are sorted without asking further: about 20 ms.
+SORTED_MAX: Final = 20_000
+# Where the estimates of more work stop: about 20 ms of reading index keys.
 ESTIMATE_MAX: Final = 50_000
-# Rows sorted rather than passing over others, when range and order have nothing to do with each
-# other: then one row in (all / found) is in the range wherever the reading begins.
-SORTED_MAX: Final = 2_000
 # What is counted one by one even where most are wanted: about 20 ms.
 COUNTED_MAX: Final = 100_000
 # Fields that follow the course of time, and so each other.
@@ -55,6 +56,13 @@ class Conditions:
     due_before: datetime | None = None
 
     @property
+    def bounds(self) -> Mapping[str, Range]:
+        """Every field that has a value or a range of values."""
+        if self.billing_period is None:
+            return self.ranges
+        return {**self.ranges, "billingPeriod": {"$eq": self.billing_period}}
+
+    @property
     def is_every_status(self) -> bool:
         return self.statuses == frozenset(InvoiceStatus)
 
@@ -75,14 +83,12 @@ class Conditions:
 
     def query(self, *, names_all_statuses: bool = False) -> dict[str, Any]:
         """The query; an index that begins with the status needs every status to be named."""
-        parts: list[dict[str, Any]] = [{name: bounds} for name, bounds in self.ranges.items()]
+        parts: list[dict[str, Any]] = [{name: bounds} for name, bounds in self.bounds.items()]
         if self.customers is not None:
             parts.append({"userId": _one_of(self.customers, nothing=SYSTEM_USER_ID)})
         if names_all_statuses or not self.is_every_status:
             names = (status.value for status in self.statuses)
             parts.append({"status": _one_of(names, nothing="")})
-        if self.billing_period is not None:
-            parts.append({"billingPeriod": self.billing_period})
         if self.due_before is not None:
             overdue = {"status": InvoiceStatus.OVERDUE.value}
             parts.append({"$or": [overdue, {"dueDate": {"$lt": self.due_before}}]})
@@ -91,29 +97,19 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class ListPlan:
-    """The query and the index to read it from; `is_sorted` when the rows found must be sorted."""
+    """The query and the name of the index to read it from."""
 
     query: Mapping[str, Any]
     index: str
-    is_sorted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Narrowing:
-    """One condition of a list, the index that finds its rows, and the work that each way is.
+async def plan_list(
+    conditions: Conditions, order: Order, *, follows_cursor: bool = False
+) -> ListPlan:
+    """How to read this list in this order with the least work.
 
-    `found` rows meet it; `before` rows lie on the side where reading in order begins, and would be
-    passed over. Both stop at ESTIMATE_MAX.
+    `follows_cursor`: the rows before the range have been passed over already.
     """
-
-    field: str
-    index: str
-    found: int
-    before: int
-
-
-async def plan_list(conditions: Conditions, order: Order) -> ListPlan:
-    """How to read this list in this order with the least work."""
     query = conditions.query()
     if conditions.customers is not None and len(conditions.customers) <= MERGED_CUSTOMERS_MAX:
         return ListPlan(query, _index("userId", order.field))
@@ -122,14 +118,13 @@ async def plan_list(conditions: Conditions, order: Order) -> ListPlan:
     if order.field == "createdAt" and (days := _due_days(conditions)):
         return ListPlan({"dueDate": {"$in": days}}, _index("dueDate", "createdAt"))
 
-    own_rows = ESTIMATE_MAX
-    if order.field in conditions.ranges:
-        own_rows = await _estimate(conditions, order.field, conditions.ranges[order.field])
-    others = [name for name in _narrowing_fields(conditions) if name != order.field]
-    measured = await asyncio.gather(*(_measure(conditions, name, order) for name in others))
-    best = min(measured, key=lambda narrowing: narrowing.found, default=None)
-    if best and best.found < own_rows and _is_less_to_sort(best, order):
-        return ListPlan(_query_for(best.index, conditions), best.index, is_sorted=True)
+    others = [name for name in conditions.bounds if name != order.field]
+    for name in others:
+        if await _estimate(conditions, name, conditions.bounds[name], FEW + 1) <= FEW:
+            return ListPlan(query, _finding_index(conditions, name))
+    for name in others:
+        if await _is_less_to_sort(conditions, name, order, follows_cursor=follows_cursor):
+            return ListPlan(query, _finding_index(conditions, name))
     return _in_order(conditions, order)
 
 
@@ -142,85 +137,82 @@ async def count_invoices(conditions: Conditions) -> int:
     if conditions.is_narrowed_by_status_alone and InvoiceStatus.PAID in conditions.statuses:
         everything = await count_all(Invoice)
         if everything > COUNTED_MAX:
-            unwanted = frozenset(InvoiceStatus) - conditions.statuses
-            return everything - await count(Invoice, {"status": {"$in": sorted(unwanted)}})
-    only = conditions.only_range
-    index = _finding_index(conditions, only) if only else None
-    # No index begins with the amount; named, the statuses lead to one.
-    names_all = "totalAmount" in conditions.ranges
-    return await count(Invoice, conditions.query(names_all_statuses=names_all), hint=index)
+            unwanted = {"status": {"$in": sorted(frozenset(InvoiceStatus) - conditions.statuses)}}
+            return everything - await count(Invoice, unwanted, hint="status_1")
+    return await count(Invoice, conditions.query(), hint=_counting_index(conditions))
+
+
+def _counting_index(conditions: Conditions) -> str | None:
+    """The index that has most of what must be known; without a hint the server tries out all."""
+    narrowing = next(iter(conditions.bounds), None)
+    if conditions.customers is not None:
+        has_index = narrowing is not None and narrowing != "billingPeriod"
+        return _index("userId", str(narrowing) if has_index else "status")
+    if conditions.due_before is not None:
+        return _index("status", "dueDate")
+    if narrowing is not None:
+        return _finding_index(conditions, narrowing)
+    return None if conditions.is_every_status else "status_1"
 
 
 def _in_order(conditions: Conditions, order: Order) -> ListPlan:
     if order.is_unique and conditions.is_every_status:
         return ListPlan(conditions.query(), f"{order.field}_1")
     index = "status_1__id_1" if order.field == "status" else _index("status", order.field)
-    return ListPlan(_query_for(index, conditions), index)
+    return ListPlan(conditions.query(names_all_statuses=True), index)
 
 
-def _is_less_to_sort(narrowing: _Narrowing, order: Order) -> bool:
-    if narrowing.found <= SORTED_MAX:
-        return True
-    if not _follow_each_other(narrowing.field, order.field):
+async def _is_less_to_sort(
+    conditions: Conditions, name: str, order: Order, *, follows_cursor: bool
+) -> bool:
+    """Whether to find the rows by this condition and sort them, or to read all in order.
+
+    Sorting looks at each row found; reading in order passes over those that come before the range,
+    which are many or none where both fields follow time. Where they have nothing to do with each
+    other, a row of the range is soon met.
+    """
+    if order.field not in _IN_TIME or name not in _IN_TIME:
         return False
-    return narrowing.found <= narrowing.before
+    bounds = conditions.bounds[name]
+    before = _before(bounds, order)
+    if before is None or await _estimate(conditions, name, before, FEW + 1) <= FEW:
+        return False
+    found = await _estimate(conditions, name, bounds, ESTIMATE_MAX)
+    if found <= SORTED_MAX:
+        return True
+    if follows_cursor and found == ESTIMATE_MAX:
+        # Only the last page reads on to the end of the index for nothing.
+        return False
+    passed_over = [(name, before)]
+    if order.field in conditions.bounds:  # reading in order stays within its own range
+        passed_over.append((order.field, conditions.bounds[order.field]))
+    estimates = (_estimate(conditions, *passed, found) for passed in passed_over)
+    return min(await asyncio.gather(*estimates)) >= found
 
 
-def _follow_each_other(narrowing: str, sort: str) -> bool:
-    return narrowing in _IN_TIME and sort in _IN_TIME
-
-
-async def _measure(conditions: Conditions, name: str, order: Order) -> _Narrowing:
-    """How many rows one condition leaves, and how many come before them in the order."""
+async def _estimate(conditions: Conditions, name: str, bounds: Range, most: int) -> int:
+    """How many rows have this field within the bounds, among the statuses; counts up to `most`."""
+    among = Conditions(statuses=conditions.statuses).query()
     index = _finding_index(conditions, name)
-    bounds = conditions.ranges.get(name)
-    if bounds is None:
-        found = await _estimate(conditions, name, conditions.billing_period)
-        return _Narrowing(name, index, found, ESTIMATE_MAX)
-    found, before = await asyncio.gather(
-        _estimate(conditions, name, bounds),
-        _estimate(conditions, name, _side(bounds, order.is_descending)),
-    )
-    return _Narrowing(name, index, found, before)
+    return await count(Invoice, {name: bounds} | among, hint=index, limit=most)
 
 
-async def _estimate(conditions: Conditions, name: str, bounds: object) -> int:
-    """How many rows have this field within the bounds, among the statuses; at most ESTIMATE_MAX."""
-    if bounds is None:
-        return 0
-    index = _finding_index(conditions, name)
-    among = Conditions(statuses=conditions.statuses)
-    query = {name: bounds} | _query_for(index, among)
-    return await count(Invoice, query, hint=index, limit=ESTIMATE_MAX)
-
-
-def _narrowing_fields(conditions: Conditions) -> list[str]:
-    fields = list(conditions.ranges)
-    if conditions.billing_period is not None:
-        fields.append("billingPeriod")
-    return fields
-
-
-def _side(bounds: Range, is_descending: bool) -> Range | None:
-    """What lies beyond the range on the side where a reading in order begins."""
-    opposites = {"$lt": "$gte", "$lte": "$gt"} if is_descending else {"$gte": "$lt"}
-    beyond = {opposites[name]: value for name, value in bounds.items() if name in opposites}
-    return beyond or None
+def _before(bounds: Range, order: Order) -> Range | None:
+    """What lies outside the range on the side where reading in this order begins."""
+    if equal := bounds.get("$eq"):
+        return {"$gt" if order.is_descending else "$lt": equal}
+    opposites = {"$lt": "$gte", "$lte": "$gt"} if order.is_descending else {"$gte": "$lt"}
+    outside = {opposites[name]: value for name, value in bounds.items() if name in opposites}
+    return outside or None
 
 
 def _finding_index(conditions: Conditions, name: str) -> str:
-    """The index that finds rows by this field, if possible without reading the rows."""
-    if name == "invoiceNumber" and conditions.is_every_status:
-        return "invoiceNumber_1"
+    """The index that finds rows by this field and has what else is needed to count them."""
     if name == "billingPeriod":
         return _index("billingPeriod", "createdAt")
-    if name in ("issuedDate", "dueDate") and conditions.is_every_status:
-        return _index(name, "createdAt")
-    return _index("status", name)
-
-
-def _query_for(index: str, conditions: Conditions) -> dict[str, Any]:
-    return conditions.query(names_all_statuses=index.startswith("status_"))
+    if not conditions.is_every_status:
+        return _index("status", name)
+    return "invoiceNumber_1" if name == "invoiceNumber" else _index(name, "createdAt")
 
 
 def _due_days(conditions: Conditions) -> list[datetime]:

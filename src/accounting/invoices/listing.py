@@ -82,7 +82,7 @@ async def list_invoices(
     conditions = await _conditions(platform, wanted, zone)
     is_unique = sort_by is InvoiceSort.INVOICE_NUMBER
     order = Order(sort_by.value, descending, is_unique)
-    plan = await plan_list(conditions, order)
+    plan = await plan_list(conditions, order, follows_cursor=bool(window.cursor))
     return await list_page(
         Invoice,
         plan.query,

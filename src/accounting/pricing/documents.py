@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
+from typing import Any
+
+from accounting.clock import as_stored_day
+from accounting.db.database import Session
 from accounting.db.document import StampedDocument, index
 from accounting.db.fields import Day, UnitPrice
 from accounting.platform.rules import UserId
+from accounting.pricing.rules import PriceWindow, PricingConfigId, PricingConfigNotFound
 
 
 class CustomerPricingConfig(StampedDocument):
@@ -19,6 +25,7 @@ class CustomerPricingConfig(StampedDocument):
         name = "customer_pricing_config"
         indexes = [
             index("userId", "effectiveFrom", unique=True),
+            # Also what two writers of one customer's prices meet at, see `service.create_price`.
             index(
                 "userId",
                 unique=True,
@@ -29,3 +36,37 @@ class CustomerPricingConfig(StampedDocument):
             index("effectiveFrom"),
             index("effectiveTo"),
         ]
+
+    @property
+    def window(self) -> PriceWindow:
+        return PriceWindow(PricingConfigId(self.id), self.effective_from, self.effective_to)
+
+
+def in_effect_on(day: date) -> dict[str, Any]:
+    """The condition for prices in effect on a business day, over stored names."""
+    stored_day = as_stored_day(day)
+    return {
+        "effectiveFrom": {"$lte": stored_day},
+        "$or": [{"effectiveTo": None}, {"effectiveTo": {"$gt": stored_day}}],
+    }
+
+
+async def get_price(
+    config_id: PricingConfigId, *, session: Session | None = None
+) -> CustomerPricingConfig:
+    """Raises PricingConfigNotFound."""
+    config = await CustomerPricingConfig.find_one({"_id": config_id}, session=session)
+    if config is None:
+        raise PricingConfigNotFound(config_id)
+    return config
+
+
+async def find_last_price(
+    user_id: UserId, *, session: Session | None = None
+) -> CustomerPricingConfig | None:
+    """The customer's price that starts last; the open one, if there is an open one."""
+    return (
+        await CustomerPricingConfig.find({"userId": user_id}, session=session)
+        .sort("-effectiveFrom")
+        .first_or_none()
+    )

@@ -21,6 +21,7 @@ from accounting.invoices.documents import Invoice
 from accounting.invoices.rules import InvoiceStatus
 from accounting.invoices.service import mark_overdue
 from accounting.invoices.settlement import record_payment
+from accounting.recurring.service import pause_recurring_invoice
 from accounting.worker.delivery import deliver_due
 from accounting.worker.runs import execute_free_runs
 from api_app import a_token, an_api, api_routes, settings
@@ -31,6 +32,8 @@ from builders import (
     a_cost_payment,
     a_customer,
     a_draft,
+    a_price,
+    a_template,
     an_issued_invoice,
 )
 from fakes import FakeMailer, FakePlatform, SettableClock, TestDatabase
@@ -66,6 +69,12 @@ class World:
             ADMIN, record_payment, self.platform, ObjectId(invoice.id), money
         )
         return changed, str(payment.id)
+
+    async def price(self) -> str:
+        return str((await a_price(self.db, self.platform, a_customer())).id)
+
+    async def template(self) -> str:
+        return str((await a_template(self.db, self.platform, a_customer())).id)
 
 
 Scenario = Callable[[World], Awaitable[httpx.Response]]
@@ -141,6 +150,41 @@ async def retry_failed(world: World) -> httpx.Response:
     return tried
 
 
+async def set_price(world: World) -> httpx.Response:
+    customer = world.platform.add_user(a_customer())
+    body = {"customerId": str(customer.id), "defaultUnitPrice": "50.00"}
+    return await world.api.post("/pricing-configs", json=body)
+
+
+async def archive_price(world: World) -> httpx.Response:
+    return await world.api.post(f"/pricing-configs/{await world.price()}/archive")
+
+
+async def create_template(world: World) -> httpx.Response:
+    customer = world.platform.add_user(a_customer())
+    body = {"customerId": str(customer.id), "dayOfMonth": 5}
+    return await world.api.post("/recurring-invoices", json=body)
+
+
+async def update_template(world: World) -> httpx.Response:
+    template_id = await world.template()
+    return await world.api.patch(f"/recurring-invoices/{template_id}", json={"dayOfMonth": 6})
+
+
+async def delete_template(world: World) -> httpx.Response:
+    return await world.api.delete(f"/recurring-invoices/{await world.template()}")
+
+
+async def pause_template(world: World) -> httpx.Response:
+    return await world.api.post(f"/recurring-invoices/{await world.template()}/pause")
+
+
+async def resume_template(world: World) -> httpx.Response:
+    template_id = await world.template()
+    await world.db.run(ADMIN, pause_recurring_invoice, ObjectId(template_id), TERMS.zone)
+    return await world.api.post(f"/recurring-invoices/{template_id}/resume")
+
+
 SCENARIOS: Mapping[tuple[str, str], Scenario] = {
     ("POST", "/invoices"): create,
     ("PATCH", "/invoices/{id}"): update,
@@ -154,6 +198,13 @@ SCENARIOS: Mapping[tuple[str, str], Scenario] = {
     ("DELETE", "/payments/{id}"): remove_payment,
     ("POST", "/customers/{id}/allocate"): allocate,
     ("POST", "/runs/{id}/retry-failed"): retry_failed,
+    ("POST", "/pricing-configs"): set_price,
+    ("POST", "/pricing-configs/{id}/archive"): archive_price,
+    ("POST", "/recurring-invoices"): create_template,
+    ("PATCH", "/recurring-invoices/{id}"): update_template,
+    ("DELETE", "/recurring-invoices/{id}"): delete_template,
+    ("POST", "/recurring-invoices/{id}/pause"): pause_template,
+    ("POST", "/recurring-invoices/{id}/resume"): resume_template,
 }
 
 
