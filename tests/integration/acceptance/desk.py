@@ -28,6 +28,7 @@ from integration.acceptance.invariants import (
 from service import SECRET, TOKEN_SECONDS, Service
 
 UNKNOWN: Final = "f" * 24
+REQUESTS_BETWEEN_CHECKS: Final = 50
 # Mails first: a worker that ends one writes to the trail, but only if the mail is still there.
 OURS: Final = ("invoice_notifications", *(d.Settings.name for d in DOCUMENTS))
 # What a worker changes in an answer between two reads.
@@ -74,6 +75,7 @@ class Desk:
         self.link_ids: list[str] = []
         self.without_mail: set[ObjectId] = set()
         self.requests = 0
+        self._checked_at = 0
         self._free_keys: list[tuple[int, str]] = []
 
     def clear_store(self) -> None:
@@ -132,6 +134,8 @@ class Desk:
         if shows_bill:
             assert answer.headers["ETag"] == f'"{bill.version}"'
             assert _steady(answer.json()) == _steady(shown)
+        if self.requests - self._checked_at >= REQUESTS_BETWEEN_CHECKS:
+            self.check_store()
         return bill
 
     def compare_refusal(self, answer: httpx.Response, refused: Refused) -> None:
@@ -227,7 +231,8 @@ class Desk:
         }
 
     def check_store(self) -> None:
-        mongo = self.service.mongo
+        """The invariants, and the one definition of outstanding."""
+        mongo, self._checked_at = self.service.mongo, self.requests
         assert check_invariants(mongo, without_mail=self.without_mail) == []
         assert check_outstanding(mongo, self.service.api, self.service.as_admin()) == []
 
@@ -267,7 +272,7 @@ class Desk:
         self.books.customers[str(user_id)] = Customer(str(user_id), miners, not facts)
         return str(user_id)
 
-    def add_ledger_row(self, customer_id: str, amount: float, /, **facts: Any) -> None:
+    def add_ledger_row(self, customer_id: str, amount: float, /, **facts: Any) -> str:
         """A payment into the customer's wallet, unless `facts` make something else of it."""
         row: dict[str, Any] = {
             "_id": ObjectId(),
@@ -282,6 +287,7 @@ class Desk:
         can_pay = not facts and cents > 0
         row_id = str(row["_id"])
         self.books.ledger[row_id] = LedgerRow(row_id, customer_id, cents, can_pay)
+        return row_id
 
     def delete_ledger_row(self, row: LedgerRow) -> None:
         """What it has paid stays paid; it can pay nothing more."""

@@ -35,7 +35,6 @@ from accounting.dev.processes import (
 )
 from accounting.idempotency.rules import LEASE_SECONDS
 from integration.acceptance.books import ALLOWED
-from integration.acceptance.conftest import RATE_LIMIT
 from integration.acceptance.desk import bearer
 from integration.acceptance.invariants import COMPANIONS, check_invariants, check_outstanding
 from service import run_command, service_environment
@@ -234,7 +233,7 @@ def environment(
             smtp_url="smtp://127.0.0.1:9",
             database="killed_server",
         )
-        environment["ACCOUNTING_RATE_LIMIT"] = RATE_LIMIT
+        environment["ACCOUNTING_RATE_LIMIT"] = "1000000/minute"
         applied = run_command(("db", "apply"), environment)
         assert applied.returncode == 0, applied.stderr
         yield environment

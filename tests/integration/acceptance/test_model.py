@@ -22,7 +22,6 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    invariant,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -38,7 +37,6 @@ T = TypeVar("T")
 
 EXAMPLES: Final = int(os.environ.get("ACCEPTANCE_EXAMPLES", "25"))
 STEPS: Final = int(os.environ.get("ACCEPTANCE_STEPS", "50"))
-REQUESTS_BETWEEN_CHECKS: Final = 50
 
 # None of these days is another's, or one beside it, so that midnight may pass during the test.
 DUE_OFFSETS: Final = (-40, -3, 3, 40)
@@ -89,7 +87,6 @@ class Journeys(RuleBasedStateMachine):
         self.desk = Desk(self.service, self.ever)
         self.desk.clear_store()
         self.books = self.desk.books
-        self.checked_at = 0
         self.customers = [self.desk.add_user(miners), self.desk.add_user(2)]
         staff, gone = self.desk.add_user(role="ADMIN"), self.desk.add_user(isDeleted=True)
         self.nobodies = [staff, gone, UNKNOWN]
@@ -247,12 +244,6 @@ class Journeys(RuleBasedStateMachine):
         other = {"customerId": self.customers[0], "totalMiners": 1, "unitPrice": "98765.43"}
         answer = self.service.api.post("/invoices", json=other, headers=first.headers)
         self.desk.compare_refusal(answer, Refused(422, "idempotency_key_reused"))
-
-    @invariant()
-    def the_store_is_sound(self) -> None:
-        if self.desk.requests - self.checked_at >= REQUESTS_BETWEEN_CHECKS:
-            self.checked_at = self.desk.requests
-            self.desk.check_store()
 
     def teardown(self) -> None:
         if sys.exc_info()[0] is not None:  # a step has failed; that is what is to be reported

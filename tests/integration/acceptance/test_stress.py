@@ -56,11 +56,11 @@ class Pool:
 
     service: Service
     run_overdue: Callable[[date], int]
-    customers: list[str]
-    rows: list[str]
+    rows_of: dict[str, list[str]]
     prices: Iterator[int] = field(default_factory=lambda: count(1))
     lock: Lock = field(default_factory=Lock)
     statuses: dict[str, str] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
     links: list[str] = field(default_factory=list)
     effects: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
@@ -78,11 +78,11 @@ class Pool:
         with self.lock:
             self.effects.update(actions)
 
-    def saw(self, invoice: dict[str, Any], *, is_change: bool = True) -> None:
+    def saw(self, invoice: dict[str, Any]) -> None:
         with self.lock:
             self.statuses[invoice["id"]] = invoice["status"]
-            if is_change:
-                self.versions[invoice["id"]].append(invoice["version"])
+            self.owners[invoice["id"]] = invoice["userId"]
+            self.versions[invoice["id"]].append(invoice["version"])
 
     def hot(self, action: str | None, rng: random.Random) -> str:
         """One of the newest invoices; mostly one that was fit for it when last seen."""
@@ -111,7 +111,7 @@ class Client:
 
     def create(self) -> None:
         body = {
-            "customerId": self.rng.choice(self.pool.customers),
+            "customerId": self.rng.choice(list(self.pool.rows_of)),
             "totalMiners": self.rng.randint(1, 5),
             "unitPrice": self._a_price(),
         }
@@ -140,17 +140,19 @@ class Client:
     def issue(self) -> None:
         due = {"issuedDate": f"{utc_now().date() - timedelta(days=60)}"}
         body = due if self.rng.random() < 0.3 else {}
-        self._act("issue", "issue", body, "INVOICE_ISSUED")
+        self._act("issue", body, "INVOICE_ISSUED")
 
     def record_payment(self) -> None:
-        body = self._a_payment()
-        answer = self._act("record-payment", "record-payment", body, "PAYMENT_ADDED")
+        invoice_id = self.pool.hot("record-payment", self.rng)
+        path = f"/invoices/{invoice_id}/record-payment"
+        answer = self._send("record-payment", "POST", path, json=self._a_payment(invoice_id))
         if answer.is_success:
-            self.pool.links.append(answer.json()["payments"][-1]["id"])
+            invoice = self._changed(answer, "PAYMENT_ADDED")
+            self.pool.links.append(invoice["payments"][-1]["id"])
 
     def add_payment(self) -> None:
         invoice_id = self.pool.hot("record-payment", self.rng)
-        body = self._a_payment() | {"invoiceId": invoice_id}
+        body = self._a_payment(invoice_id) | {"invoiceId": invoice_id}
         answer = self._send("add-payment", "POST", "/payments", json=body)
         if answer.is_success:
             self.pool.done("PAYMENT_ADDED")
@@ -163,7 +165,7 @@ class Client:
             self.pool.done("PAYMENT_REMOVED")
 
     def allocate(self) -> None:
-        path = f"/customers/{self.rng.choice(self.pool.customers)}/allocate"
+        path = f"/customers/{self.rng.choice(list(self.pool.rows_of))}/allocate"
         answer = self._send("allocate", "POST", path)
         if answer.is_success:
             made = answer.json()["allocations"]
@@ -171,10 +173,10 @@ class Client:
             self.pool.links.extend(item["paymentId"] for item in made)
 
     def cancel(self) -> None:
-        self._act("cancel", "cancel", {"reason": "of no use"}, "INVOICE_CANCELLED")
+        self._act("cancel", {"reason": "of no use"}, "INVOICE_CANCELLED")
 
     def refund(self) -> None:
-        self._act("refund", "refund", {"reason": "as agreed"}, "INVOICE_REFUNDED")
+        self._act("refund", {"reason": "as agreed"}, "INVOICE_REFUNDED")
 
     def delete(self) -> None:
         invoice_id = self.pool.hot("delete", self.rng)
@@ -202,18 +204,19 @@ class Client:
         # Given out once, so that a change with it is always one.
         return f"{Decimal(next(self.pool.prices)) / 100:.2f}"
 
-    def _a_payment(self) -> dict[str, str]:
-        body = {"costPaymentId": self.rng.choice(self.pool.rows)}
+    def _a_payment(self, invoice_id: str) -> dict[str, str]:
+        rows_of, owner = self.pool.rows_of, self.pool.owners[invoice_id]
+        customer = owner if self.rng.random() < 0.9 else self.rng.choice(list(rows_of))
+        body = {"costPaymentId": self.rng.choice(rows_of[customer])}
         if self.rng.random() < 0.5:
             body["amountPaid"] = f"{Decimal(self.rng.randint(1, 3_000)) / 100:.2f}"
         return body
 
-    def _act(self, action: str, path: str, body: dict[str, Any], effect: str) -> httpx.Response:
+    def _act(self, action: str, body: dict[str, Any], effect: str) -> None:
         invoice_id = self.pool.hot(action, self.rng)
-        answer = self._send(action, "POST", f"/invoices/{invoice_id}/{path}", json=body)
+        answer = self._send(action, "POST", f"/invoices/{invoice_id}/{action}", json=body)
         if answer.is_success:
             self._changed(answer, effect)
-        return answer
 
     def _changed(self, answer: httpx.Response, effect: str) -> dict[str, Any]:
         invoice = dict(answer.json())
@@ -230,10 +233,10 @@ class Client:
 def a_pool(service: Service, run_overdue: Callable[[date], int]) -> Pool:
     """Customers with money in their wallets, and a few drafts to begin with."""
     desk = Desk(service, Ever())
-    customers = [desk.add_user() for _ in range(CUSTOMERS)]
-    for number in range(CUSTOMERS * COST_PAYMENTS_EACH):
-        desk.add_ledger_row(customers[number % CUSTOMERS], 40.0)
-    pool = Pool(service, run_overdue, customers, list(desk.books.ledger))
+    rows_of: dict[str, list[str]] = {desk.add_user(): [] for _ in range(CUSTOMERS)}
+    for customer_id in list(rows_of) * COST_PAYMENTS_EACH:
+        rows_of[customer_id].append(desk.add_ledger_row(customer_id, 40.0))
+    pool = Pool(service, run_overdue, rows_of)
     beginner = Client(pool, "beginner")
     for _ in range(HOT_INVOICES):
         beginner.create()
