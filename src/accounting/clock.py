@@ -37,3 +37,8 @@ def as_stored_day(day: date) -> datetime:
 def after(instant: datetime, *, seconds: float) -> datetime:
     """The instant so many seconds later."""
     return instant + timedelta(seconds=seconds)
+
+
+def instant_to_json(value: datetime) -> str:
+    """ISO 8601 in UTC with milliseconds and `Z`."""
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

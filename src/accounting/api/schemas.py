@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from accounting.audit.rules import instant_to_json
+from accounting.clock import instant_to_json
 from accounting.db.fields import BILLING_PERIOD_PATTERN
 from accounting.errors import Invalid
 from accounting.ids import ObjectId

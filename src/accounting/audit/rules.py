@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum
 from types import NoneType
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from accounting.clock import business_day, start_of_day
+from accounting.clock import business_day, instant_to_json, start_of_day
 from accounting.ids import StoredId
 
 FIRST_PREV_HASH: Final = "0" * 64
@@ -98,11 +98,6 @@ def to_json(value: object) -> Any:  # noqa: PLR0911  # one line per kind of valu
             return [to_json(item) for item in value]
         case _:
             return value
-
-
-def instant_to_json(value: datetime) -> str:
-    """ISO 8601 in UTC with milliseconds and `Z`."""
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def entry_hash(entry: Mapping[str, object], prev_hash: str) -> str:
