@@ -44,7 +44,7 @@ pytestmark = pytest.mark.real_mongo
 KILLS: Final = 30
 CLIENTS: Final = 4
 # From the moment when the server answers to its end.
-LIFE_SECONDS: Final = (0.05, 0.8)
+LIFE_SECONDS: Final = (0.05, 0.6)
 # A killed process leaves its transactions open, with the documents that they hold, until the
 # server ends them; a minute by default, which is long for a test.
 TRANSACTION_SECONDS_MAX: Final = 3

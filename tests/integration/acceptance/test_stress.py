@@ -64,6 +64,7 @@ class Pool:
     links: list[str] = field(default_factory=list)
     effects: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
+    slowest: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     versions: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     conditional: list[tuple[int, int]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -71,6 +72,8 @@ class Pool:
     def note(self, operation: str, answer: httpx.Response) -> None:
         with self.lock:
             self.answers[f"{operation} {answer.status_code}"] += 1
+            seconds = answer.elapsed.total_seconds()
+            self.slowest[operation] = max(seconds, self.slowest[operation])
             if answer.status_code >= 500 or answer.status_code == 429:
                 self.failures.append(f"{operation}: {answer.status_code} {answer.text}")
 
@@ -271,7 +274,9 @@ def test_eight_clients_at_once_lose_no_update_and_break_no_rule(
     seconds = time.monotonic() - started
 
     outcomes = ", ".join(f"{name}: {times}" for name, times in sorted(pool.answers.items()))
+    slowest = ", ".join(f"{name} {most:.1f} s" for name, most in sorted(pool.slowest.items()))
     say(f"{OPERATIONS} operations, {CLIENTS} clients: {OPERATIONS / seconds:.0f}/s; {outcomes}")
+    say(f"slowest answers: {slowest}")
     assert pool.failures == []
     assert all(changed == named + 1 for named, changed in pool.conditional)
     twice = {id_: seen for id_, seen in pool.versions.items() if len(seen) != len(set(seen))}
