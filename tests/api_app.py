@@ -66,6 +66,9 @@ async def an_api(
     redis = Redis.from_url(configured.redis_url.get_secret_value())
     users = users or UserDirectory(platform)
     APP.app.state.update({"services": services, "redis": redis, "users": users})
+    # What an earlier test's application found out about its servers does not hold for this one.
+    for remembered in ("rate_limit_rests_until", "readiness"):
+        APP.app.state.pop(remembered, None)
     transport = httpx.ASGITransport(app=APP, raise_app_exceptions=False)
     async with httpx.AsyncClient(
         transport=transport, base_url="http://accounting.test/api/accounting"

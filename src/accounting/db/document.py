@@ -74,6 +74,17 @@ class BaseDocument(Document):
         """Insert this document. A duplicate key ends the transaction, and it runs again."""
         await self.insert(session=tx.session)
 
+    @classmethod
+    async def hold(cls, tx: Transaction, ids: Iterable[ObjectId]) -> None:
+        """Keep these documents for this transaction, before the first of many writes to them.
+
+        A long transaction that comes to each of its documents late loses against short ones again
+        and again; one that holds them all makes the short ones wait.
+        """
+        await cls.get_motor_collection().update_many(
+            {"_id": {"$in": list(ids)}}, {"$set": {"updatedAt": tx.now}}, session=tx.session
+        )
+
     async def change(
         self, tx: Transaction, *, expect: Mapping[str, object] | None = None, **changes: object
     ) -> Self:

@@ -28,6 +28,7 @@ from accounting.payments.rules import OpenAmount, PaymentId, allocate_in_order
 from accounting.payments.service import (
     apply_payment,
     get_live_payment,
+    hold_allocations,
     list_allocated,
     list_payments,
     refund_payment,
@@ -159,6 +160,8 @@ async def allocate_payments(
         ],
         taken={(link.invoice_id, link.cost_payment_id) for link in links},
     )
+    await Invoice.hold(tx, {invoice_id for invoice_id, _, _ in plan})
+    await hold_allocations(tx, {cost_payment_id for _, cost_payment_id, _ in plan})
     made: list[Allocation] = []
     for invoice_id, cost_payment_id, amount in plan:
         changed, payment = await _apply(

@@ -109,6 +109,11 @@ async def list_allocated(
     return {CostPaymentId(guard.id): guard.allocated async for guard in guards}
 
 
+async def hold_allocations(tx: Transaction, cost_payment_ids: Iterable[CostPaymentId]) -> None:
+    """Keep what is known of these cost payments for a transaction that will apply many of them."""
+    await PaymentAllocation.hold(tx, cost_payment_ids)
+
+
 async def list_payments(
     invoice_ids: Iterable[ObjectId], *, session: Session | None = None
 ) -> list[InvoicePayment]:
