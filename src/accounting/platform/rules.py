@@ -34,7 +34,7 @@ class CostPaymentNotFound(NotFound):
 
 
 class CostPaymentUnusable(Conflict):
-    """The ledger row exists but cannot pay an invoice."""
+    """The ledger row exists but cannot pay an invoice; itself, when its amount cannot be read."""
 
     def __init__(self, cost_payment_id: CostPaymentId, reason: str) -> None:
         super().__init__(
@@ -42,6 +42,18 @@ class CostPaymentUnusable(Conflict):
             "deleted can pay an invoice.",
             costPaymentId=str(cost_payment_id),
         )
+
+
+class CostPaymentDeleted(CostPaymentUnusable):
+    """The platform has deleted the ledger row."""
+
+
+class CostPaymentNotAPayment(CostPaymentUnusable):
+    """The ledger row is a charge or an adjustment."""
+
+
+class CostPaymentNotPositive(CostPaymentUnusable):
+    """The ledger row is for nothing, or takes money away."""
 
 
 class CostPaymentType(StrEnum):
@@ -82,12 +94,12 @@ class CostPayment:
     is_readable: bool = True
 
     def check_can_pay(self) -> None:
-        """Raises CostPaymentUnusable unless this row is money that can settle invoices."""
+        """Raises CostPaymentUnusable, or a kind of it, unless this row can settle invoices."""
         if not self.is_readable:
             raise CostPaymentUnusable(self.id, "has no amount that can be read")
         if self.is_deleted:
-            raise CostPaymentUnusable(self.id, "is deleted")
+            raise CostPaymentDeleted(self.id, "is deleted")
         if self.type != CostPaymentType.PAYMENT:
-            raise CostPaymentUnusable(self.id, f"is of type {self.type}")
+            raise CostPaymentNotAPayment(self.id, f"is of type {self.type}")
         if self.amount <= ZERO:
-            raise CostPaymentUnusable(self.id, f"has the amount {self.amount}")
+            raise CostPaymentNotPositive(self.id, f"has the amount {self.amount}")

@@ -54,7 +54,11 @@ class LedgerRow:
     id: str
     customer_id: str
     amount: Decimal
-    can_pay: bool = True
+    refusal: str | None = None  # the code of the answer, when it cannot pay
+
+    @property
+    def can_pay(self) -> bool:
+        return self.refusal is None
 
 
 @dataclass
@@ -202,8 +206,8 @@ class Books:
             raise Refused(404, "cost_payment_not_found")
         if row.customer_id != bill.customer_id:
             raise Refused(409, "cost_payment_of_another_customer")
-        if not row.can_pay:
-            raise Refused(409, "cost_payment_unusable")
+        if row.refusal is not None:
+            raise Refused(409, row.refusal)
         if any(link.cost_payment_id == row_id for link in bill.links):
             raise Refused(409, "payment_already_applied")
         free = self.free(row)

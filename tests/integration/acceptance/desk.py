@@ -284,14 +284,13 @@ class Desk:
         row |= facts
         self.service.mongo["cost_payments"].insert_one(row)
         cents = ledger_cents(row["amount"])
-        can_pay = not facts and cents > 0
         row_id = str(row["_id"])
-        self.books.ledger[row_id] = LedgerRow(row_id, customer_id, cents, can_pay)
+        self.books.ledger[row_id] = LedgerRow(row_id, customer_id, cents, refusal_of(row, cents))
         return row_id
 
     def delete_ledger_row(self, row: LedgerRow) -> None:
         """What it has paid stays paid; it can pay nothing more."""
-        row.can_pay = False
+        row.refusal = "cost_payment_deleted"
         deleted = {"$set": {"isDeleted": True}}
         self.service.mongo["cost_payments"].update_one({"_id": ObjectId(row.id)}, deleted)
 
@@ -340,3 +339,12 @@ def _steady(shown: dict[str, Any]) -> dict[str, Any]:
         for mail in shown["notifications"]
     ]
     return {**shown, "notifications": mails}
+
+
+def refusal_of(row: dict[str, Any], cents: Decimal) -> str | None:
+    """The code with which a ledger row is refused; None for one that can pay."""
+    if row.get("isDeleted"):
+        return "cost_payment_deleted"
+    if row["type"] != "PAYMENT":
+        return "cost_payment_not_a_payment"
+    return None if cents > 0 else "cost_payment_not_positive"

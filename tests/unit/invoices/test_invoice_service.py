@@ -296,24 +296,26 @@ async def test_a_draft_and_a_paid_invoice_take_no_payment(
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "code"),
     [
-        {"type": "ADJUSTMENT"},
-        {"type": "ELECTRICITY_CHARGES", "amount": "-10.00"},
-        {"amount": "-500.00"},
-        {"amount": "0.00"},
-        {"is_deleted": True},
+        ({"type": "ADJUSTMENT"}, "cost_payment_not_a_payment"),
+        ({"type": "ELECTRICITY_CHARGES", "amount": "-10.00"}, "cost_payment_not_a_payment"),
+        ({"amount": "-500.00"}, "cost_payment_not_positive"),
+        ({"amount": "0.00"}, "cost_payment_not_positive"),
+        ({"is_deleted": True}, "cost_payment_deleted"),
+        ({"is_readable": False}, "cost_payment_unusable"),
     ],
 )
 async def test_only_live_positive_payments_of_the_ledger_pay(
-    db: TestDatabase, platform: FakePlatform, changes: dict[str, Any]
+    db: TestDatabase, platform: FakePlatform, changes: dict[str, Any], code: str
 ) -> None:
     customer = a_customer()
     invoice = await an_issued_invoice(db, platform, customer)
     row = platform.add_cost_payment(a_cost_payment(customer, **changes))
 
-    with pytest.raises(CostPaymentUnusable):
+    with pytest.raises(CostPaymentUnusable) as refused:
         await db.run(ADMIN, record_payment, platform, ObjectId(invoice.id), row.id)
+    assert refused.value.code == code
 
 
 async def test_an_unknown_and_a_foreign_cost_payment_are_refused(
