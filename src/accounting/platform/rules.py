@@ -48,7 +48,7 @@ class CostPaymentDeleted(CostPaymentUnusable):
     """The platform has deleted the ledger row."""
 
 
-class CostPaymentNotAPayment(CostPaymentUnusable):
+class CostPaymentWrongType(CostPaymentUnusable):
     """The ledger row is a charge or an adjustment."""
 
 
@@ -100,6 +100,6 @@ class CostPayment:
         if self.is_deleted:
             raise CostPaymentDeleted(self.id, "is deleted")
         if self.type != CostPaymentType.PAYMENT:
-            raise CostPaymentNotAPayment(self.id, f"is of type {self.type}")
+            raise CostPaymentWrongType(self.id, f"is of type {self.type}")
         if self.amount <= ZERO:
             raise CostPaymentNotPositive(self.id, f"has the amount {self.amount}")

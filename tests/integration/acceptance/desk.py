@@ -346,5 +346,5 @@ def refusal_of(row: dict[str, Any], cents: Decimal) -> str | None:
     if row.get("isDeleted"):
         return "cost_payment_deleted"
     if row["type"] != "PAYMENT":
-        return "cost_payment_not_a_payment"
+        return "cost_payment_wrong_type"
     return None if cents > 0 else "cost_payment_not_positive"

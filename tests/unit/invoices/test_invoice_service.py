@@ -298,8 +298,8 @@ async def test_a_draft_and_a_paid_invoice_take_no_payment(
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"type": "ADJUSTMENT"}, "cost_payment_not_a_payment"),
-        ({"type": "ELECTRICITY_CHARGES", "amount": "-10.00"}, "cost_payment_not_a_payment"),
+        ({"type": "ADJUSTMENT"}, "cost_payment_wrong_type"),
+        ({"type": "ELECTRICITY_CHARGES", "amount": "-10.00"}, "cost_payment_wrong_type"),
         ({"amount": "-500.00"}, "cost_payment_not_positive"),
         ({"amount": "0.00"}, "cost_payment_not_positive"),
         ({"is_deleted": True}, "cost_payment_deleted"),
