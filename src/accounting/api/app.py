@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources import files
@@ -38,8 +37,6 @@ from accounting.api.schemas import BASE_PATH
 from accounting.bootstrap import Services, open_services
 from accounting.settings import Settings, load_settings
 from accounting.worker.queue import CeleryQueue
-
-logger = logging.getLogger(__name__)
 
 Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]
 

@@ -87,7 +87,7 @@ class WorkerProcess:
         opened = open_services(settings, enqueue=queue)
         try:
             self.services: Services = self.run(self._stack.enter_async_context(opened))
-        except BaseException:
+        except BaseException:  # nothing came of this process's loop: close it, whatever it was
             self._loop.close()
             raise
 
