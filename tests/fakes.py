@@ -121,6 +121,14 @@ class FakePlatform:
     async def count_active_miners(self, user_id: UserId, statuses: Sequence[str]) -> int:
         return sum(status in statuses for status in self.miner_statuses.get(user_id, ()))
 
+    async def count_active_miners_of(
+        self, user_ids: Iterable[UserId], statuses: Sequence[str]
+    ) -> dict[UserId, int]:
+        counts = {
+            user_id: await self.count_active_miners(user_id, statuses) for user_id in user_ids
+        }
+        return {user_id: count for user_id, count in counts.items() if count}
+
     async def is_token_revoked(self, token: str, now: datetime) -> bool:
         return token in self.revoked_tokens
 

@@ -24,6 +24,7 @@ from accounting.notifications.message import UndeliverableAddress, parse_mailbox
 from accounting.payments.documents import InvoicePayment, PaymentAllocation
 from accounting.platform.reader import MongoPlatform, Platform
 from accounting.pricing.documents import CustomerPricingConfig
+from accounting.printing.company import Company, load_company
 from accounting.recurring.documents import RecurringInvoice
 from accounting.runs.documents import AccountingRun
 from accounting.settings import Settings
@@ -71,6 +72,12 @@ def billing_terms(settings: Settings) -> BillingTerms:
     )
 
 
+def check_settings(settings: Settings) -> None:
+    """What a variable's own form does not show; raises Misconfigured, so that nothing starts."""
+    check_mail_addresses(settings)
+    company_of(settings)
+
+
 def check_mail_addresses(settings: Settings) -> None:
     """Raises Misconfigured for a sender or copy address that no mail server would take."""
     addresses = [("ACCOUNTING_MAIL_FROM", settings.mail_from)]
@@ -82,6 +89,17 @@ def check_mail_addresses(settings: Settings) -> None:
             parse_mailbox(address)
         except UndeliverableAddress as error:
             raise Misconfigured(f"{variable}: {error.sentence}") from None
+
+
+def company_of(settings: Settings) -> Company:
+    """Who bills: the company file, else no more than the sender of our e-mails.
+
+    Raises Misconfigured for a file that cannot be read or says something wrong.
+    """
+    if settings.company_file:
+        return load_company(settings.company_file)
+    sender = parse_mailbox(settings.mail_from)
+    return Company(name=sender.display_name or sender.addr_spec, email=sender.addr_spec)
 
 
 async def bind_documents(mongo: MongoDatabase) -> None:
@@ -109,7 +127,7 @@ async def open_services(
     settings: Settings, *, clock: Clock = utc_now, enqueue: Enqueue = drop_jobs
 ) -> AsyncIterator[Services]:
     """Connect and bind everything. Raises what `open_mongo` raises."""
-    check_mail_addresses(settings)
+    check_settings(settings)
     async with open_mongo(settings) as mongo:
         await bind_documents(mongo)
         yield Services(

@@ -22,6 +22,7 @@ from accounting.api.audit_logs import AuditLogController
 from accounting.api.auth import Authentication, UserDirectory, require_role
 from accounting.api.customers import CustomerController
 from accounting.api.errors import exception_handlers
+from accounting.api.generation import GenerationController
 from accounting.api.health import live, metrics, ready
 from accounting.api.invoice_actions import InvoiceActionController
 from accounting.api.invoice_lists import InvoiceListController
@@ -83,6 +84,7 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
             PricingConfigController,
             CustomerPriceController,
             RecurringInvoiceController,
+            GenerationController,
             BulkInvoiceController,
             RunController,
             AuditLogController,

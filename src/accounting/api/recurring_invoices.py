@@ -20,6 +20,7 @@ from accounting.api.schemas import (
     ONLY_WHOLE,
     BodyIn,
     BodyOut,
+    CountOut,
     CursorOut,
     DayIn,
     DayOut,
@@ -100,7 +101,8 @@ class RecurringInvoiceView(StampedView):
 
     `status` is about the day of the answer. `nextRunDate` is the scheduled date of the next invoice
     while the template is active, in the past if one was missed. `lastGeneratedDate` is the
-    scheduled date of the last one.
+    scheduled date of the last one, `lastSkippedDate` that of the last month that was passed over.
+    `parkedReason` says why it was paused when it failed in three runs.
     """
 
     day_of_month: Annotated[int, Field(ge=DAY_OF_MONTH_MIN, le=DAY_OF_MONTH_MAX, examples=[5])]
@@ -111,6 +113,9 @@ class RecurringInvoiceView(StampedView):
     status: TemplateStatus
     auto_issue: bool
     last_generated_date: Annotated[DayOut | None, NULL_EXAMPLE]
+    last_skipped_date: Annotated[DayOut | None, NULL_EXAMPLE]
+    failed_runs: CountOut
+    parked_reason: Annotated[str | None, NULL_EXAMPLE]
     next_run_date: Annotated[DayOut | None, Field(examples=["2026-02-05"])]
     version: VersionOut
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from accounting.api.auth import ApiRequest
 from accounting.api.schemas import (
     BASE_PATH,
+    NULL_EXAMPLE,
     BodyIn,
     BodyOut,
     CountOut,
@@ -40,6 +41,7 @@ from accounting.errors import Invalid
 from accounting.ids import ObjectId
 from accounting.invoices.bulk import start_bulk_issue
 from accounting.runs.documents import AccountingRun, get_run, list_runs
+from accounting.runs.parts import list_items, with_progress
 from accounting.runs.rules import (
     BULK_ITEMS_MAX,
     ItemStatus,
@@ -81,13 +83,14 @@ class RunCountsView(BodyOut):
 
 
 class RunItemView(BodyOut):
-    """One item and what became of it."""
+    """One item and what became of it; `resultId` is the document that it made."""
 
     id: IdOut
     label: Annotated[str | None, Field(examples=["2026011203"])]
     status: Annotated[ItemStatus, Field(examples=["FAILED"])]
     code: Annotated[str | None, Field(examples=["invoice_not_found"])]
     reason: Annotated[str | None, Field(examples=["There is no invoice 66f0c0ffee00000000000101."])]
+    result_id: Annotated[IdOut | None, NULL_EXAMPLE]
     at: InstantOut | None
 
 
@@ -153,9 +156,9 @@ class BulkInvoiceController(Controller):
             lambda db: db.run(
                 request.user, start_bulk_issue, invoice_ids, skip_email=data.skip_email
             ),
-            _view_started,
+            view_started,
             status_code=HTTP_202_ACCEPTED,
-            headers=_location,
+            headers=run_location,
         )
 
 
@@ -182,7 +185,7 @@ class RunController(Controller):
         )
         now = services.db.clock()
         return RunListView(
-            runs=[RunView(**_content(run, now)) for run in found.items],
+            runs=[RunView(**_content(run, now)) for run in await with_progress(found.items)],
             pagination=pagination(found.number, found.limit, found.total),
             next_cursor=found.next_cursor,
         )
@@ -199,13 +202,12 @@ class RunController(Controller):
         ] = ITEM_LIMIT_MAX,
     ) -> RunDetailView:
         """Its progress and its items; `itemStatus=FAILED` shows what to look at."""
-        run = await get_run(run_id)
-        items = [item for item in run.items if not item_status or item.status in item_status]
-        first = (item_page - 1) * item_limit
+        [run] = await with_progress([await get_run(run_id)])
+        items, total = await list_items(run, item_status or (), page=item_page, limit=item_limit)
         return RunDetailView(
             **_content(run, services.db.clock()),
-            items=[RunItemView.model_validate(item) for item in items[first : first + item_limit]],
-            item_pagination=pagination(item_page, item_limit, len(items)),
+            items=[RunItemView.model_validate(item) for item in items],
+            item_pagination=pagination(item_page, item_limit, total),
         )
 
     @post(
@@ -225,9 +227,9 @@ class RunController(Controller):
             request,
             services,
             lambda db: db.run(request.user, retry_failed, run_id),
-            _view_started,
+            view_started,
             status_code=HTTP_202_ACCEPTED,
-            headers=_location,
+            headers=run_location,
         )
 
 
@@ -247,11 +249,13 @@ def _distinct_ids(texts: Sequence[str]) -> list[ObjectId]:
     return list(first_at)
 
 
-async def _view_started(run: AccountingRun, _: Session | None) -> RunStartedView:
+async def view_started(run: AccountingRun, _: Session | None) -> RunStartedView:
+    """The answer to what starts a run."""
     return RunStartedView(run_id=run.id)
 
 
-def _location(run: AccountingRun) -> dict[str, str]:
+def run_location(run: AccountingRun) -> dict[str, str]:
+    """The header that says where to follow a run."""
     return {"Location": f"{BASE_PATH}/runs/{run.id}"}
 
 

@@ -11,8 +11,10 @@ import click
 
 from accounting.audit.sealing import seal_days
 from accounting.bootstrap import Services, open_services
+from accounting.cli.generation import generate, generate_plan, show_plan
 from accounting.cli.progress import progress_bars
 from accounting.clock import business_day, start_of_day
+from accounting.invoices.reminders import queue_reminders
 from accounting.invoices.service import mark_overdue
 from accounting.notifications.mailer import SmtpMailer
 from accounting.settings import load_settings
@@ -47,6 +49,20 @@ async def _overdue(services: Services, as_of: date | None) -> str:
     return f"overdue: {marked} invoices marked, due before {today}"
 
 
+async def _reminders(services: Services, as_of: date | None) -> str:
+    today = as_of or business_day(services.db.clock(), services.terms.zone)
+    with progress_bars() as show:
+        queued = await queue_reminders(
+            services.db,
+            services.platform,
+            services.terms,
+            today,
+            on_progress=lambda queued: show("reminders", queued, queued),
+        )
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(queued.items()))
+    return f"reminders: {counts or 'none'} queued for {today}"
+
+
 async def _runs(services: Services, _: date | None) -> str:
     with progress_bars() as show:
         ended = await execute_free_runs(
@@ -75,7 +91,9 @@ async def _seal(services: Services, as_of: date | None) -> str:
 
 JOBS: Final[Mapping[str, Job]] = {
     "deliver": _deliver,
+    "generate": generate,
     "overdue": _overdue,
+    "reminders": _reminders,
     "runs": _runs,
     "seal": _seal,
 }
@@ -93,9 +111,20 @@ def jobs() -> None:
     type=click.DateTime(["%Y-%m-%d"]),
     help="Run as if today were this day of the business time zone.",
 )
-def run(name: str, as_of: datetime | None) -> None:
+@click.option("--dry-run", is_flag=True, help="generate: show what it would do, and keep the plan.")
+@click.option("--plan-hash", help="generate: do what this plan says, or nothing.")
+def run(name: str, as_of: datetime | None, dry_run: bool, plan_hash: str | None) -> None:
     """Run the job NAME once and say what it did."""
-    click.echo(asyncio.run(_run(JOBS[name], as_of.date() if as_of else None)))
+    if (dry_run or plan_hash) and name != "generate":
+        raise click.UsageError("--dry-run and --plan-hash are for generate only.")
+    if dry_run and plan_hash:
+        raise click.UsageError("--dry-run makes a plan and --plan-hash carries one out.")
+    job = JOBS[name]
+    if dry_run:
+        job = show_plan
+    elif plan_hash:
+        job = generate_plan(plan_hash)
+    click.echo(asyncio.run(_run(job, as_of.date() if as_of else None)))
 
 
 async def _run(job: Job, as_of: date | None) -> str:

@@ -51,7 +51,10 @@ def serve(host: str | None, port: int | None) -> None:
 @click.option("--concurrency", type=click.IntRange(min=1), default=2, show_default=True)
 def worker(concurrency: int) -> None:
     """Run the jobs that the API and the schedule queue."""
+    from accounting.bootstrap import check_settings
+
     settings = _configured()
+    check_settings(settings)
     _celery_app(settings).worker_main(
         ["worker", f"--concurrency={concurrency}", f"--loglevel={settings.log_level}"]
     )

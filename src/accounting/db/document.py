@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Final, Self, TypeAlias
 
 from beanie import Document
 from beanie.odm.utils.encoder import Encoder
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateMany
+from pymongo.errors import BulkWriteError, DuplicateKeyError, WriteError
 
 from accounting.db.database import Transaction
 from accounting.db.fields import Instant, Version
 from accounting.errors import Conflict, PreconditionFailed
-from accounting.ids import ObjectId
+from accounting.ids import ObjectId, new_id
 
 Indexes: TypeAlias = list[IndexModel]
+
+_DUPLICATE_KEY_CODE: Final = 11000
+# In bulk writes by a unique key: the same there as UpdateOne, which the in-memory driver of the
+# unit tests does not take from this version of the real one.
+_UpdateByKey = UpdateMany
 
 _encode = Encoder(to_db=True).encode
 
@@ -75,6 +82,37 @@ class BaseDocument(Document):
         await self.insert(session=tx.session)
 
     @classmethod
+    async def add_many(cls, tx: Transaction, documents: Sequence[Self]) -> None:
+        """Insert these documents in their order and in one message to the server, as `add` would.
+
+        A duplicate key ends the transaction, and it runs again.
+        """
+        if not documents:
+            return
+        with _failing_like_single_writes():
+            await cls.insert_many(documents, session=tx.session)
+
+    @classmethod
+    async def put_many(
+        cls,
+        tx: Transaction,
+        rows: Sequence[tuple[Mapping[str, object], Mapping[str, object]]],
+    ) -> None:
+        """Set fields of the document with each key, by stored names; one that is missing is made.
+
+        Each row is (key, fields); a unique index over the key keeps two writers from both making
+        it.
+        """
+        if not rows:
+            return
+        writes = [
+            _UpdateByKey(key, {"$set": fields, "$setOnInsert": {"_id": new_id()}}, upsert=True)
+            for key, fields in rows
+        ]
+        with _failing_like_single_writes():
+            await cls.get_motor_collection().bulk_write(writes, session=tx.session)
+
+    @classmethod
     async def hold(cls, tx: Transaction, ids: Iterable[ObjectId]) -> None:
         """Keep these documents for this transaction, before the first of many writes to them.
 
@@ -92,15 +130,12 @@ class BaseDocument(Document):
 
         One guarded write: `expect` (stored names) is part of its filter. Raises DocumentChanged.
         """
-        update: dict[str, Any] = {"$set": self._stored_changes(tx, changes)}
-        if increments := self._increments():
-            update["$inc"] = increments
         raw = (
             await type(self)
             .get_motor_collection()
             .find_one_and_update(
                 {"_id": self.id, **self._guard(), **(expect or {})},
-                update,
+                self._update(tx, changes),
                 return_document=ReturnDocument.AFTER,
                 session=tx.session,
             )
@@ -109,6 +144,30 @@ class BaseDocument(Document):
             raise DocumentChanged(type(self).__name__, self.id)
         changed: Self = type(self).model_validate(raw)
         return changed
+
+    @classmethod
+    async def change_many(
+        cls, tx: Transaction, changes: Sequence[tuple[Self, Mapping[str, object]]]
+    ) -> list[Self]:
+        """Change each document as `change` would, in one write; returns the new ones in this order.
+
+        Raises DocumentChanged, naming one of those that are no longer the document given here.
+        """
+        if not changes:
+            return []
+        updates = [(document.id, document._update(tx, fields)) for document, fields in changes]
+        writes = [
+            _UpdateByKey({"_id": document.id, **document._guard()}, update)
+            for (document, _), (_, update) in zip(changes, updates, strict=True)
+        ]
+        with _failing_like_single_writes():
+            result = await cls.get_motor_collection().bulk_write(writes, session=tx.session)
+        if result.matched_count < len(writes):
+            raise DocumentChanged(cls.__name__, await cls._find_unwritten(tx, updates))
+        ids = [document_id for document_id, _ in updates]
+        stored = cls.find({"_id": {"$in": ids}}, session=tx.session)
+        by_id = {document.id: document async for document in stored}
+        return [by_id[document_id] for document_id in ids]
 
     async def remove(self, tx: Transaction, *, expect: Mapping[str, object] | None = None) -> None:
         """Delete the stored document if it still is this one. Raises DocumentChanged."""
@@ -130,6 +189,27 @@ class BaseDocument(Document):
             for name, field in type(self).model_fields.items()
             if name not in self.not_audited
         }
+
+    @classmethod
+    async def _find_unwritten(
+        cls, tx: Transaction, updates: Sequence[tuple[object, Mapping[str, Any]]]
+    ) -> object:
+        """The id of one of these updates that did not find its document.
+
+        The server counts those that did and does not say which; what they wrote tells.
+        """
+        written = [{"_id": document_id, **update["$set"]} for document_id, update in updates]
+        found = cls.get_motor_collection().find({"$or": written}, {"_id": 1}, session=tx.session)
+        written_ids = {raw["_id"] async for raw in found}
+        ids = [document_id for document_id, _ in updates]
+        # All are there when one was given twice, or another has just written the very same.
+        return next((missed for missed in ids if missed not in written_ids), ids[0])
+
+    def _update(self, tx: Transaction, changes: Mapping[str, object]) -> dict[str, Any]:
+        update: dict[str, Any] = {"$set": self._stored_changes(tx, changes)}
+        if increments := self._increments():
+            update["$inc"] = increments
+        return update
 
     def _stored_changes(self, tx: Transaction, changes: Mapping[str, object]) -> dict[str, Any]:
         fields = type(self).model_fields
@@ -170,6 +250,21 @@ class VersionedDocument(StampedDocument):
 
     def _increments(self) -> dict[str, int]:
         return {"version": 1}
+
+
+@contextmanager
+def _failing_like_single_writes() -> Iterator[None]:
+    """A bulk write fails with the error that its first failing write would have been alone.
+
+    `Database.run` knows a duplicate key by its class, and a bulk write hides it in its details.
+    """
+    try:
+        yield
+    except BulkWriteError as error:
+        for first in error.details.get("writeErrors", ()):
+            kind = DuplicateKeyError if first["code"] == _DUPLICATE_KEY_CODE else WriteError
+            raise kind(first["errmsg"], first["code"], first) from error
+        raise
 
 
 def _plain(value: object) -> object:

@@ -118,6 +118,13 @@ class Invoice(VersionedDocument):
             index("issuedDate", "createdAt", "_id"),
             index("dueDate", "createdAt", "_id"),
             index("totalAmount", "createdAt", "_id"),
+            # The last judge of generation: one invoice of a template and month.
+            index(
+                "recurringInvoiceId",
+                "billingPeriod",
+                unique=True,
+                only_if={"recurringInvoiceId": {"$type": "objectId"}},
+            ),
         ]
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -15,6 +16,7 @@ from accounting.ids import new_id
 from accounting.invoices.documents import Invoice, PricingSnapshot, get_invoice
 from accounting.invoices.numbers import catch_up_counter, take_numbers
 from accounting.invoices.rules import (
+    BillingPeriodFixed,
     BillingTerms,
     InvoiceAction,
     InvoiceId,
@@ -98,7 +100,8 @@ async def update_invoice(
     """Change miners, price, due date or period of a draft; the total follows.
 
     What equals the stored value is no change, and no change leaves no entry. Spec: section 4,
-    "update". Raises InvoiceNotFound, StaleVersion, InvalidTransition, AmountTooLarge.
+    "update".
+    Raises InvoiceNotFound, StaleVersion, InvalidTransition, BillingPeriodFixed, AmountTooLarge.
     """
     draft = await get_invoice(invoice_id, session=tx.session)
     draft.check_version(expected_version)
@@ -109,6 +112,8 @@ async def update_invoice(
     }
     if not differing:
         return draft
+    if "billing_period" in differing and draft.recurring_invoice_id is not None:
+        raise BillingPeriodFixed(draft.invoice_number, draft.billing_period)
     total_miners = differing.get("total_miners", draft.total_miners)
     unit_price = differing.get("unit_price", draft.unit_price)
     differing["total_amount"] = line_total(total_miners, unit_price)
@@ -139,8 +144,9 @@ async def delete_invoice(
     return invoice
 
 
-async def _insert_draft(tx: Transaction, number: str, content: dict[str, Any]) -> Invoice:
-    draft = Invoice(
+def new_draft(tx: Transaction, number: str, content: Mapping[str, Any]) -> Invoice:
+    """A draft made by the actor of the transaction; not stored yet."""
+    return Invoice(
         id=new_id(),
         invoice_number=number,
         created_by=tx.actor.user_id,
@@ -148,6 +154,10 @@ async def _insert_draft(tx: Transaction, number: str, content: dict[str, Any]) -
         updated_at=tx.now,
         **content,
     )
+
+
+async def _insert_draft(tx: Transaction, number: str, content: Mapping[str, Any]) -> Invoice:
+    draft = new_draft(tx, number, content)
     await draft.add(tx)
     await record_change(tx, AuditAction.INVOICE_CREATED, None, draft, "created")
     return draft

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from accounting.clock import business_day
 from accounting.invoices.documents import Invoice
-from accounting.notifications.message import InvoiceFacts
+from accounting.notifications.contents import InvoiceFacts
 
 
 def invoice_facts(invoice: Invoice, zone: ZoneInfo) -> InvoiceFacts:

@@ -24,6 +24,17 @@ async def take_numbers(day: date, count: int, width: int) -> list[str]:
     return [invoice_number(day, serial, width) for serial in range(last - count + 1, last + 1)]
 
 
+async def take_free_numbers(day: date, count: int, width: int) -> list[str]:
+    """As `take_numbers`, for a block: none of them is in use, also when the counter was behind."""
+    numbers = await take_numbers(day, count, width)
+    if await Invoice.get_motor_collection().find_one(
+        {"invoiceNumber": {"$in": numbers}}, {"_id": 1}
+    ):
+        await catch_up_counter(day)
+        numbers = await take_numbers(day, count, width)
+    return numbers
+
+
 async def catch_up_counter(day: date) -> None:
     """Move the day's counter past every number in use, as after a restore without the counters."""
     prefix = f"{day:%Y%m%d}"

@@ -101,6 +101,18 @@ class CostPaymentOfAnotherCustomer(Conflict):
         )
 
 
+class BillingPeriodFixed(Conflict):
+    """The month of a generated invoice says which month of its template is billed."""
+
+    def __init__(self, invoice_number: str, billing_period: str | None) -> None:
+        super().__init__(
+            f"Invoice {invoice_number} was generated for {billing_period} from a recurring "
+            "invoice; its billingPeriod cannot change.",
+            invoiceNumber=invoice_number,
+            billingPeriod=billing_period,
+        )
+
+
 class NoActiveMiners(Invalid):
     """The number of miners was left out and the customer has none that is active."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
-from typing import Final
+from typing import Any, Final
 
 from accounting.actor import SYSTEM
 from accounting.audit.rules import AuditAction
@@ -23,8 +23,9 @@ from accounting.invoices.rules import (
 from accounting.invoices.trail import record_change
 from accounting.money import ZERO
 from accounting.notifications.rules import NotificationType, dedupe_key
-from accounting.notifications.service import queue_notification
+from accounting.notifications.service import NewNotification, queue_notifications
 from accounting.platform.reader import Platform, get_customer
+from accounting.platform.rules import PlatformUser
 
 # Small enough that one transaction stays short, large enough to be near a bulk write.
 OVERDUE_BATCH_INVOICES: Final = 100
@@ -54,30 +55,43 @@ async def issue_invoice(
     issued = await draft.change(
         tx,
         expect={"status": draft.status},
-        status=InvoiceStatus.ISSUED,
-        issued_date=issued_at,
-        due_date=due_date_at_issue(
+        **changes_at_issue(draft, customer, terms, issued_at),
+    )
+    what = f"issued to {customer.name}"
+    await record_change(tx, AuditAction.INVOICE_ISSUED, draft, issued, what)
+    if customer.email and not skip_email:
+        await queue_notifications(tx, [mail_of_issue(invoice_id, customer.email, terms)])
+    return issued
+
+
+def changes_at_issue(
+    draft: Invoice, customer: PlatformUser, terms: BillingTerms, issued_at: datetime
+) -> dict[str, Any]:
+    """What the issue of a draft changes in it, by Python names."""
+    return {
+        "status": InvoiceStatus.ISSUED,
+        "issued_date": issued_at,
+        "due_date": due_date_at_issue(
             draft.due_date,
             generated=draft.invoice_generated_date,
             issued=business_day(issued_at, terms.zone),
             due_days=terms.due_days,
         ),
-        customer=CustomerSnapshot(
+        "customer": CustomerSnapshot(
             name=customer.name, email=customer.email, company_name=customer.company_name
         ),
+    }
+
+
+def mail_of_issue(invoice_id: InvoiceId, to: str, terms: BillingTerms) -> NewNotification:
+    """The e-mail that carries an issued invoice to its customer."""
+    return NewNotification(
+        NotificationType.INVOICE_ISSUED,
+        invoice_id,
+        to=to,
+        cc=terms.mail_cc,
+        dedupe_key=dedupe_key(NotificationType.INVOICE_ISSUED, invoice_id),
     )
-    what = f"issued to {customer.name}"
-    await record_change(tx, AuditAction.INVOICE_ISSUED, draft, issued, what)
-    if customer.email and not skip_email:
-        await queue_notification(
-            tx,
-            NotificationType.INVOICE_ISSUED,
-            invoice_id,
-            to=customer.email,
-            cc=terms.mail_cc,
-            dedupe_key=dedupe_key(NotificationType.INVOICE_ISSUED, invoice_id),
-        )
-    return issued
 
 
 async def cancel_invoice(

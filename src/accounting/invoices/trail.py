@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from accounting.audit.rules import AuditAction, EntityType
-from accounting.audit.service import record
+from accounting.audit.service import NewEntry, record, record_all
 from accounting.db.database import Transaction
 from accounting.invoices.documents import Invoice
 from accounting.invoices.rules import InvoiceId
@@ -19,11 +19,17 @@ async def record_change(
     after: Invoice | None,
     what: str,
 ) -> None:
+    """Append the entry of `change_entry`."""
+    await record_all(tx, [change_entry(action, before, after, what)])
+
+
+def change_entry(
+    action: AuditAction, before: Invoice | None, after: Invoice | None, what: str
+) -> NewEntry:
     """An entry with the fields that differ; a creation has no `before`, a deletion no `after`."""
     invoice = after or before
     assert invoice is not None
-    await record(
-        tx,
+    return NewEntry(
         action,
         (EntityType.INVOICE, InvoiceId(invoice.id)),
         f"Invoice {invoice.invoice_number} {what}",

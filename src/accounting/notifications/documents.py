@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
+from accounting.db.database import Session
 from accounting.db.document import BaseDocument, index
 from accounting.db.fields import Count, Email, Instant, Text
 from accounting.ids import ObjectId
@@ -49,3 +51,11 @@ class InvoiceNotification(BaseDocument):
             index("viewToken", unique=True),
             index("status", "nextRetryAt"),
         ]
+
+
+async def find_dedupe_keys(keys: Iterable[str], *, session: Session | None = None) -> set[str]:
+    """Those of these keys under which an e-mail was queued before."""
+    found = InvoiceNotification.get_motor_collection().find(
+        {"dedupeKey": {"$in": list(keys)}}, {"dedupeKey": 1, "_id": 0}, session=session
+    )
+    return {raw["dedupeKey"] async for raw in found}

@@ -27,7 +27,7 @@ from aiosmtplib import (
 )
 
 from accounting.errors import Misconfigured
-from accounting.notifications.message import one_line
+from accounting.wording import one_line
 
 REASON_LENGTH_MAX: Final = 500
 DEFAULT_PORTS: Final = {"smtp": 25, "smtps": 465}

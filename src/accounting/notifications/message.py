@@ -1,13 +1,12 @@
-"""What an e-mail says and to whom it is addressed; `mailer.py` sends it."""
+"""An e-mail as it travels: headers, the two bodies, addresses; `mailer.py` sends it."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from typing import Final
@@ -15,7 +14,6 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from accounting.errors import Invalid
-from accounting.money import ZERO, cents
 
 ADDRESS_LENGTH_MAX: Final = 254  # RFC 5321 section 4.5.3.1.3, without the angle brackets
 LOCAL_PART_LENGTH_MAX: Final = 64
@@ -49,57 +47,46 @@ class UndeliverableAddress(Invalid):
 
 
 @dataclass(frozen=True)
-class InvoiceFacts:
-    """What an e-mail tells about one invoice, as it stands when the e-mail is written."""
+class Content:
+    """What one e-mail says: its subject, and the words that its two templates place."""
 
-    invoice_number: str
-    customer_name: str
-    company_name: str | None
-    total_miners: int
-    unit_price: Decimal
-    total_amount: Decimal
-    amount_paid: Decimal
-    issued_on: date
-    due_on: date
-    billing_period: str | None
-    """The month that is billed, `2026-11`."""
-
-    @property
-    def balance_due(self) -> Decimal:
-        """Total minus payments."""
-        return self.total_amount - self.amount_paid
+    subject: str
+    template: str
+    """The name of the templates, without `.html` and `.txt`."""
+    words: Mapping[str, str | bool]
 
 
-def compose_invoice_issued(
-    facts: InvoiceFacts,
-    *,
-    sender: str,
-    to: str,
-    cc: Sequence[str],
-    message_id: str,
-    date: datetime,
-) -> EmailMessage:
-    """Write the e-mail which tells a customer that an invoice was issued.
+@dataclass(frozen=True)
+class Envelope:
+    """From whom to whom, and when."""
 
-    `message_id` comes with its angle brackets; it stays the same when a send is repeated, so that
-    a mail which arrives twice can be recognised. Raises UndeliverableAddress.
-    """
-    from_mailbox = parse_mailbox(sender)
+    sender: str
+    to: str
+    cc: Sequence[str]
+    message_id: str
+    """With its angle brackets; the same when a send is repeated, so that a second copy is known."""
+    date: datetime
+
+
+def compose_mail(content: Content, envelope: Envelope) -> EmailMessage:
+    """Write an e-mail in HTML and in plain text. Raises UndeliverableAddress."""
+    from_mailbox = parse_mailbox(envelope.sender)
     message = EmailMessage()
-    message["Subject"] = _subject_of(facts)
+    message["Subject"] = content.subject
     message["From"] = from_mailbox
-    message["To"] = parse_mailbox(to)
-    if cc:
-        message["Cc"] = [parse_mailbox(address) for address in cc]
-    message["Date"] = date
-    message["Message-ID"] = message_id
+    message["To"] = parse_mailbox(envelope.to)
+    if envelope.cc:
+        message["Cc"] = [parse_mailbox(address) for address in envelope.cc]
+    message["Date"] = envelope.date
+    message["Message-ID"] = envelope.message_id
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: keeps holiday replies away
 
-    words = _words_of(facts) | {"sender_name": from_mailbox.display_name or from_mailbox.addr_spec}
+    sender_name = from_mailbox.display_name or from_mailbox.addr_spec
+    words = {**content.words, "sender_name": sender_name}
     # Quoted-printable is plain ASCII with short lines, which no server on the way has to rewrite.
-    text = _TEMPLATES.get_template("invoice_issued.txt").render(words)
+    text = _TEMPLATES.get_template(f"{content.template}.txt").render(words)
     message.set_content(text, cte="quoted-printable")
-    html = _TEMPLATES.get_template("invoice_issued.html").render(words)
+    html = _TEMPLATES.get_template(f"{content.template}.html").render(words)
     message.add_alternative(html, subtype="html", cte="quoted-printable")
     return message
 
@@ -127,50 +114,3 @@ def parse_mailbox(mailbox: str) -> Address:
     if len(address) > ADDRESS_LENGTH_MAX:
         raise UndeliverableAddress(mailbox, f"it is longer than {ADDRESS_LENGTH_MAX} characters")
     return Address(display_name=name, addr_spec=address)
-
-
-def one_line(text: str) -> str:
-    """Collapse line breaks, control characters and runs of spaces into single spaces."""
-    printable = (
-        " " if unicodedata.category(character) in _UNPRINTABLE else character for character in text
-    )
-    return " ".join("".join(printable).split())
-
-
-def _subject_of(facts: InvoiceFacts) -> str:
-    number = one_line(facts.invoice_number)
-    if facts.balance_due <= ZERO:
-        return f"Invoice {number}: nothing left to pay"
-    return f"Invoice {number}: {_usd(facts.balance_due)} due by {_day(facts.due_on)}"
-
-
-def _words_of(facts: InvoiceFacts) -> dict[str, str | bool]:
-    """The facts as a customer reads them; templates only place them."""
-    miners = "1 miner" if facts.total_miners == 1 else f"{facts.total_miners:,} miners"
-    return {
-        "number": one_line(facts.invoice_number),
-        "customer_name": one_line(facts.customer_name),
-        "company_name": one_line(facts.company_name or ""),
-        "description": f"Hosting of {miners}",
-        "period": _month(facts.billing_period) if facts.billing_period else "",
-        "unit_price": _usd(facts.unit_price),
-        "total": _usd(facts.total_amount),
-        "paid": _usd(facts.amount_paid),
-        "has_payments": facts.amount_paid > ZERO,
-        "balance_due": _usd(facts.balance_due),
-        "is_settled": facts.balance_due <= ZERO,
-        "issued_on": _day(facts.issued_on),
-        "due_on": _day(facts.due_on),
-    }
-
-
-def _usd(amount: Decimal) -> str:
-    return f"USD {cents(amount):,.2f}"
-
-
-def _day(day: date) -> str:
-    return f"{day.day} {day:%B %Y}"
-
-
-def _month(billing_period: str) -> str:
-    return f"{date.fromisoformat(f'{billing_period}-01'):%B %Y}"

@@ -49,3 +49,9 @@ def next_retry_at(retry_count: int, now: datetime) -> datetime | None:
 def dedupe_key(notification_type: NotificationType, invoice_id: ObjectId, step: str = "") -> str:
     """The key that lets one e-mail of a kind, and of a step of it, exist per invoice."""
     return ":".join(part for part in (notification_type, str(invoice_id), step) if part)
+
+
+def step_of(dedupe_key: str) -> str:
+    """The step that a key of `dedupe_key` was made with; empty when there was none."""
+    _, _, after_type = dedupe_key.partition(":")
+    return after_type.partition(":")[2]

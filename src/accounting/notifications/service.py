@@ -51,6 +51,26 @@ _STATUS_AFTER: Final[Mapping[type[MailNotAccepted], NotificationStatus]] = {
 Compose = Callable[[InvoiceNotification], Awaitable[EmailMessage]]
 
 
+class MailWithheld(Exception):
+    """Raised by `Compose` when the e-mail must not go out any more; its row ends with `status`."""
+
+    def __init__(self, reason: str, status: NotificationStatus = NotificationStatus.FAILED) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class NewNotification:
+    """What an e-mail to be queued is made from."""
+
+    notification_type: NotificationType
+    invoice_id: ObjectId
+    to: str
+    cc: Sequence[str]
+    dedupe_key: str
+
+
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     """How an attempt to send ended."""
@@ -73,20 +93,35 @@ async def queue_notification(
 
     Raises a duplicate key when this e-mail was queued before.
     """
-    notification_id = new_id()
-    notification = InvoiceNotification(
-        id=notification_id,
-        invoice_id=invoice_id,
-        notification_type=notification_type,
-        sent_to=to,
-        cc_emails=list(cc),
-        dedupe_key=dedupe_key,
-        view_token=secrets.token_urlsafe(VIEW_TOKEN_BYTES),
-        created_at=tx.now,
-    )
-    await notification.add(tx)
-    tx.enqueue(DELIVER_JOB, str(notification_id))
+    new = NewNotification(notification_type, invoice_id, to, cc, dedupe_key)
+    [notification] = await queue_notifications(tx, [new])
     return notification
+
+
+async def queue_notifications(
+    tx: Transaction, mails: Sequence[NewNotification]
+) -> list[InvoiceNotification]:
+    """Write many PENDING e-mails at once; what `queue_notification` does for each, in their order.
+
+    Raises a duplicate key when one of them was queued before.
+    """
+    notifications = [
+        InvoiceNotification(
+            id=new_id(),
+            invoice_id=mail.invoice_id,
+            notification_type=mail.notification_type,
+            sent_to=mail.to,
+            cc_emails=list(mail.cc),
+            dedupe_key=mail.dedupe_key,
+            view_token=secrets.token_urlsafe(VIEW_TOKEN_BYTES),
+            created_at=tx.now,
+        )
+        for mail in mails
+    ]
+    await InvoiceNotification.add_many(tx, notifications)
+    for notification in notifications:
+        tx.enqueue(DELIVER_JOB, str(notification.id))
+    return notifications
 
 
 async def list_notifications(
@@ -144,6 +179,8 @@ async def _attempt(claimed: InvoiceNotification, mailer: Mailer, compose: Compos
     try:
         message = await compose(claimed)
         await mailer.send(message)
+    except MailWithheld as withheld:
+        return _Outcome(withheld.status, withheld.reason)
     except MailNotAccepted as failure:
         status = _STATUS_AFTER.get(type(failure), NotificationStatus.FAILED)
         return _Outcome(status, failure.reason)

@@ -44,10 +44,14 @@ class CustomerPricingConfig(StampedDocument):
 
 def in_effect_on(day: date) -> dict[str, Any]:
     """The condition for prices in effect on a business day, over stored names."""
-    stored_day = as_stored_day(day)
+    return in_effect_between(day, day)
+
+
+def in_effect_between(first_day: date, last_day: date) -> dict[str, Any]:
+    """The condition for prices in effect on at least one of these days, both ends included."""
     return {
-        "effectiveFrom": {"$lte": stored_day},
-        "$or": [{"effectiveTo": None}, {"effectiveTo": {"$gt": stored_day}}],
+        "effectiveFrom": {"$lte": as_stored_day(last_day)},
+        "$or": [{"effectiveTo": None}, {"effectiveTo": {"$gt": as_stored_day(first_day)}}],
     }
 
 

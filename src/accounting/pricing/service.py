@@ -5,6 +5,7 @@ Windows are history: a write inserts one or gives the open one its end, and noth
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 from typing import Any, Final
@@ -22,6 +23,7 @@ from accounting.pricing.documents import (
     CustomerPricingConfig,
     find_last_price,
     get_price,
+    in_effect_between,
     in_effect_on,
 )
 from accounting.pricing.rules import (
@@ -98,6 +100,21 @@ async def find_price_in_effect(
     return await CustomerPricingConfig.find_one(
         {"userId": user_id, **in_effect_on(day)}, session=session
     )
+
+
+async def find_prices_in_effect_between(
+    user_ids: Iterable[UserId], first_day: date, last_day: date, *, session: Session | None = None
+) -> dict[UserId, list[CustomerPricingConfig]]:
+    """Each of these customers' windows that hold any of the business days, oldest first.
+
+    Both days are included. A customer without a price then has an empty list.
+    """
+    prices: dict[UserId, list[CustomerPricingConfig]] = {user_id: [] for user_id in user_ids}
+    query = {"userId": {"$in": list(prices)}, **in_effect_between(first_day, last_day)}
+    found = CustomerPricingConfig.find(query, session=session).sort("effectiveFrom")
+    async for price in found:
+        prices[price.user_id].append(price)
+    return prices
 
 
 async def get_price_in_effect(

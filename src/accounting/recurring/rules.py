@@ -5,7 +5,8 @@ Days are in the business zone. A template's range is inclusive at both ends, as 
 
 `lastGeneratedDate` is the scheduled date of the last generated occurrence, never the day of the
 run: a run that catches up would else seem to have done the month in which it ran. Its whole month
-is done, so that no month comes twice when `dayOfMonth` changes.
+is done, so that no month comes twice when `dayOfMonth` changes. `lastSkippedDate` is the same for
+months in which there was nothing to bill: a skipped month stays due until the next one comes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ RecurringInvoiceId: TypeAlias = ObjectId
 
 DAY_OF_MONTH_MIN: Final = 1
 DAY_OF_MONTH_MAX: Final = 28
+# A template that fails in so many runs is paused, and somebody has to look at it.
+FAILED_RUNS_MAX: Final = 3
 # Ten years of one template; what is beyond is due again in the next run.
 DUE_PERIODS_MAX: Final = 120
 
@@ -45,6 +48,7 @@ class Schedule:
     start_date: date
     end_date: date | None = None
     last_generated_date: date | None = None
+    last_skipped_date: date | None = None
 
 
 def scheduled_date(period: str, day_of_month: int) -> date:
@@ -83,8 +87,9 @@ def next_run_date(schedule: Schedule) -> date | None:
 def _occurrences(schedule: Schedule) -> Iterator[Occurrence]:
     """The months that are not done, ascending, without an end unless the template has one."""
     month = _month_number(schedule.start_date)
-    if schedule.last_generated_date is not None:
-        month = max(month, _month_number(schedule.last_generated_date) + 1)
+    for done in (schedule.last_generated_date, schedule.last_skipped_date):
+        if done is not None:
+            month = max(month, _month_number(done) + 1)
     while True:
         day = date(month // _MONTHS, month % _MONTHS + 1, schedule.day_of_month)
         if schedule.end_date is not None and day > schedule.end_date:

@@ -11,8 +11,8 @@ from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from accounting.audit.rules import AuditAction, EntityType
-from accounting.audit.service import record
+from accounting.audit.rules import AuditAction
+from accounting.audit.service import record_all
 from accounting.clock import business_day
 from accounting.db.database import Transaction
 from accounting.db.paging import Order, Page, Window, list_page
@@ -32,6 +32,7 @@ from accounting.recurring.rules import (
     start_after_pause,
     template_status,
 )
+from accounting.recurring.trail import template_entry
 
 NEWEST_FIRST: Final = Order("_id")
 
@@ -160,7 +161,14 @@ async def resume_recurring_invoice(
         raise RecurringInvoiceEnded(template_id, template.end_date)
     await get_customer(platform, template.user_id)
     start_date = start_after_pause(template.start_date, business_day(tx.now, zone))
-    resumed = await template.change(tx, is_active=True, start_date=start_date)
+    resumed = await template.change(
+        tx,
+        is_active=True,
+        start_date=start_date,
+        failed_runs=0,
+        last_failed_run_id=None,
+        parked_reason=None,
+    )
     await _record(tx, AuditAction.RECURRING_INVOICE_RESUMED, template, resumed, "resumed")
     return resumed
 
@@ -220,11 +228,4 @@ async def _record(
     after: RecurringInvoice,
     what: str,
 ) -> None:
-    await record(
-        tx,
-        action,
-        (EntityType.RECURRING_INVOICE, RecurringInvoiceId(after.id)),
-        f"Recurring invoice on day {after.day_of_month} of customer {after.user_id} {what}",
-        before=before.snapshot() if before else None,
-        after=after.snapshot(),
-    )
+    await record_all(tx, [template_entry(action, before, after, what)])

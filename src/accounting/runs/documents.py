@@ -12,17 +12,19 @@ from pydantic import Field
 from accounting.actor import Actor, Role
 from accounting.clock import after
 from accounting.db.database import Session, Transaction
-from accounting.db.document import BaseDocument, EmbeddedDocument, index
-from accounting.db.fields import Count, Instant
+from accounting.db.document import BaseDocument, EmbeddedDocument, index, storage_alias
+from accounting.db.fields import Count, Instant, Sha256Hex
 from accounting.db.paging import Order, Page, Window, list_page
-from accounting.ids import ObjectId
+from accounting.ids import ObjectId, new_id
 from accounting.runs.rules import (
     CODE_LENGTH_MAX,
     LABEL_LENGTH_MAX,
     LEASE_SECONDS,
+    PLANNED_LENGTH_MAX,
     REASON_LENGTH_MAX,
     RUN_ITEMS_MAX,
     ItemStatus,
+    NewItem,
     Outcome,
     RunId,
     RunKind,
@@ -52,7 +54,7 @@ class RunActor(EmbeddedDocument):
 class RunCounts(EmbeddedDocument):
     """How many items ended how; what is left of the total is pending."""
 
-    total: Annotated[int, Field(ge=1, le=RUN_ITEMS_MAX)]
+    total: Count
     done: Count = 0
     skipped: Count = 0
     failed: Count = 0
@@ -67,10 +69,21 @@ class RunItem(EmbeddedDocument):
 
     id: ObjectId
     label: Annotated[str, Field(max_length=LABEL_LENGTH_MAX)] | None = None
+    planned: Annotated[str, Field(max_length=PLANNED_LENGTH_MAX)] | None = None
     status: ItemStatus = ItemStatus.PENDING
     code: Annotated[str, Field(max_length=CODE_LENGTH_MAX)] | None = None
     reason: Annotated[str, Field(max_length=REASON_LENGTH_MAX)] | None = None
+    result_id: ObjectId | None = None
     at: Instant | None = None
+
+    @classmethod
+    def of(cls, item: NewItem) -> Self:
+        return cls(**asdict(item))
+
+    @property
+    def again(self) -> Self:
+        """The same piece of work, not done yet."""
+        return type(self)(id=self.id, label=self.label, planned=self.planned)
 
 
 class AccountingRun(BaseDocument):
@@ -80,9 +93,10 @@ class AccountingRun(BaseDocument):
     transaction of the items' own effects: none takes effect twice, whatever is delivered twice or
     killed. Each such write rewrites the document: some milliseconds with 1,000 items, and ten
     times that with 10,000, hence the batches. Two transactions on one run exclude each other,
-    hence the lease. Work that several workers are to do at once therefore guards its effect by a
-    unique index of its own, and calls `record_outcomes` without a lease in a short transaction
-    after each batch.
+    hence the lease.
+
+    Work that several workers share is a run without items of its own whose parts are runs (`parts`,
+    `partOf`), each with its own lease; see `parts`. People see the whole only.
     """
 
     kind: RunKind
@@ -100,6 +114,18 @@ class AccountingRun(BaseDocument):
     fruitless_slices: Count = 0
     counts: RunCounts
     parameters: dict[str, Any] = {}
+    # Of a run in parts: are all parts made yet, how many are, how many of them are over, and the
+    # last id that was looked at for them.
+    is_planning: bool = False
+    parts: Count = 0
+    parts_over: Count = 0
+    looked_through: ObjectId | None = None
+    # Of a part.
+    part_of: ObjectId | None = None
+    part_number: Count = 0
+    # Of a plan, and of a run that carries one out: what it says, in short.
+    plan_hash: Sha256Hex | None = None
+    expires_at: Instant | None = None
     items: Annotated[list[RunItem], Field(max_length=RUN_ITEMS_MAX)] = []
 
     class Settings:
@@ -108,11 +134,43 @@ class AccountingRun(BaseDocument):
             index("-createdAt", "-_id"),
             index("kind", "-createdAt", "-_id"),
             index("status", "-createdAt", "-_id"),
+            index("partOf", "partNumber", unique=True, only_if={"partOf": {"$type": "objectId"}}),
+            index("planHash", only_if={"planHash": {"$type": "string"}}),
+            index("expiresAt", expire_after_seconds=0),
         ]
+
+    @classmethod
+    def new(
+        cls,
+        tx: Transaction,
+        kind: RunKind,
+        items: Sequence[NewItem] = (),
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> Self:
+        """A run asked for by the actor of the transaction; not stored yet."""
+        return cls(
+            id=new_id(),
+            kind=kind,
+            requested_by=tx.actor.user_id,
+            actor=RunActor.of(tx.actor),
+            created_at=tx.now,
+            progress_at=tx.now,
+            counts=RunCounts(total=len(items)),
+            parameters=dict(parameters or {}),
+            items=[RunItem.of(item) for item in items],
+            **fields,
+        )
 
     @property
     def run_id(self) -> RunId:
         return RunId(self.id)
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Whether its work is that of its parts."""
+        return self.is_planning or self.parts > 0
 
     def positions(self, status: ItemStatus) -> list[int]:
         """Where in the list the items of this status stand, in order."""
@@ -124,17 +182,21 @@ class AccountingRun(BaseDocument):
         """Store the results of pending items by position, count them and renew the lease.
 
         Raises RunTakenOver, and thereby undoes the transaction, when one of them has its result
-        already or the lease is no longer this one; without a lease only the results are guarded.
+        already or the lease is no longer this one.
         """
         guard: dict[str, object] = {f"items.{at}.status": ItemStatus.PENDING for at in outcomes}
-        changes: dict[str, object] = {"progressAt": tx.now}
-        if lease_id is not None:
-            guard["leaseId"] = lease_id
-            lease_until = after(tx.now, seconds=LEASE_SECONDS)
-            changes |= {"leaseUntil": lease_until, "fruitlessSlices": 0}
+        guard["leaseId"] = lease_id
+        changes: dict[str, object] = {
+            "progressAt": tx.now,
+            "leaseUntil": after(tx.now, seconds=LEASE_SECONDS),
+            "fruitlessSlices": 0,
+        }
         counted: dict[str, int] = {}
         for at, outcome in outcomes.items():
-            changes |= {f"items.{at}.{name}": value for name, value in asdict(outcome).items()}
+            changes |= {
+                f"items.{at}.{storage_alias(name)}": value
+                for name, value in asdict(outcome).items()
+            }
             changes[f"items.{at}.at"] = tx.now
             count = f"counts.{outcome.status.lower()}"
             counted[count] = counted.get(count, 0) + 1
@@ -153,16 +215,49 @@ async def get_run(run_id: RunId, *, session: Session | None = None) -> Accountin
     return run
 
 
-async def find_unfinished(*, before: datetime | None, free_at: datetime, limit: int) -> list[RunId]:
-    """Runs to be done that nobody holds, oldest first; `before`: without progress since then."""
+async def find_unfinished(
+    *,
+    before: datetime | None,
+    free_at: datetime,
+    limit: int,
+    part_of: RunId | None = None,
+) -> list[RunId]:
+    """Runs and parts to be done that nobody holds, oldest first.
+
+    `before`: without progress since then; `part_of`: the parts of this run only.
+    """
     query: dict[str, Any] = {
         "status": {"$in": [RunStatus.QUEUED, RunStatus.RUNNING]},
         "leaseUntil": {"$not": {"$gt": free_at}},
+        # A run whose parts are all made waits for them, and is nothing to be done itself.
+        "$or": [{"isPlanning": True}, {"parts": {"$in": [0, None]}}],
     }
     if before is not None:
         query["progressAt"] = {"$lte": before}
+    if part_of is not None:
+        query["partOf"] = part_of
     found = AccountingRun.get_motor_collection().find(query, {"_id": 1})
     return [raw["_id"] async for raw in found.sort([("createdAt", 1), ("_id", 1)]).limit(limit)]
+
+
+async def find_going(
+    kind: RunKind,
+    requested_by: ObjectId,
+    parameters: Mapping[str, Any],
+    *,
+    session: Session | None = None,
+) -> AccountingRun | None:
+    """A run that somebody asked for with these very parameters and that is not over yet."""
+    return await AccountingRun.find_one(
+        {
+            "status": {"$in": [RunStatus.QUEUED, RunStatus.RUNNING]},
+            "kind": kind,
+            "requestedBy": requested_by,
+            "parameters": dict(parameters),
+            "partOf": None,
+        },
+        session=session,
+    )
 
 
 async def list_runs(
@@ -171,10 +266,12 @@ async def list_runs(
     kinds: Sequence[RunKind] = (),
     statuses: Sequence[RunStatus] = (),
 ) -> Page[AccountingRun]:
-    """Runs without their items, newest first."""
-    query: dict[str, Any] = {}
+    """Runs without their items and without the parts of others, newest first.
+
+    Plans that nobody carried out are shown only when they are asked for.
+    """
+    query: dict[str, Any] = {"partOf": None}
     if kinds:
         query["kind"] = {"$in": list(kinds)}
-    if statuses:
-        query["status"] = {"$in": list(statuses)}
+    query["status"] = {"$in": list(statuses)} if statuses else {"$ne": RunStatus.PLANNED}
     return await list_page(AccountingRun, query, Order("createdAt"), window, without=("items",))

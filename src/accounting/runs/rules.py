@@ -13,6 +13,8 @@ from accounting.ids import ObjectId
 
 RunId: TypeAlias = ObjectId
 
+EXECUTE_JOB: Final = "runs.execute"
+
 # What a request may name: at 27 bytes an id it stays far below the limit of a request body, and a
 # run of it is over within seconds.
 BULK_ITEMS_MAX: Final = 1_000
@@ -20,8 +22,15 @@ BULK_ITEMS_MAX: Final = 1_000
 # 16 MiB a document.
 RUN_ITEMS_MAX: Final = 10_000
 LABEL_LENGTH_MAX: Final = 40
+PLANNED_LENGTH_MAX: Final = 80
 CODE_LENGTH_MAX: Final = 60
 REASON_LENGTH_MAX: Final = 300
+
+# Work that is found by the run itself is cut into parts of about so many items, each a document and
+# a lease of its own, so that several workers share it: what one killed worker holds up is small.
+PART_ITEMS: Final = 500
+# A plan can be carried out for a day; then it says too little about the present.
+PLAN_KEPT_SECONDS: Final = 24 * 3_600
 
 # So many items share a transaction, as long as none of them breaks a rule: its commit and the write
 # of the run cost about as much as an item.
@@ -46,11 +55,16 @@ class RunKind(StrEnum):
     """What a run does with each of its items."""
 
     BULK_ISSUE = "BULK_ISSUE"
+    GENERATE = "GENERATE"
 
 
 class RunStatus(StrEnum):
-    """How far a run has come; DONE also with failed items, which its counts tell."""
+    """How far a run has come; DONE also with failed items, which its counts tell.
 
+    PLANNED is a dry run: its items say what would be done, and nothing is until it is asked for.
+    """
+
+    PLANNED = "PLANNED"
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     DONE = "DONE"
@@ -99,22 +113,43 @@ class RunTakenOver(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """A piece of work: the id of what it is about, and how people call that."""
+    """A piece of work: the id of what it is about, and how people call that.
+
+    `planned` says in canonical words what is to be done, where that was agreed on beforehand.
+    """
 
     id: ObjectId
     label: str | None = None
+    planned: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewPart:
+    """A part of a run's work, and the last id that was looked at to find it."""
+
+    items: Sequence[NewItem]
+    looked_through: ObjectId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one item; a failure and a skip say why, for programs and for people."""
+    """What became of one item; a failure and a skip say why, for programs and for people.
+
+    `result_id` is the document that it made.
+    """
 
     status: ItemStatus
     code: str | None = None
     reason: str | None = None
+    result_id: ObjectId | None = None
 
 
 DONE: Final = Outcome(ItemStatus.DONE)
+
+
+def made(code: str, reason: str, result_id: ObjectId) -> Outcome:
+    """It was done, and this is what came of it."""
+    return Outcome(ItemStatus.DONE, code[:CODE_LENGTH_MAX], reason[:REASON_LENGTH_MAX], result_id)
 
 
 def skipped(code: str, reason: str) -> Outcome:

@@ -57,9 +57,17 @@ def make_celery(settings: Settings) -> Celery:
                 "schedule": SWEEP_EVERY_SECONDS,
                 "options": {"expires": SWEEP_EVERY_SECONDS},
             },
+            "recurring.generate": {
+                "task": "recurring.generate",
+                "schedule": crontab(hour=0, minute=10),
+            },
             "invoices.overdue": {
                 "task": "invoices.overdue",
                 "schedule": crontab(hour=0, minute=20),
+            },
+            "invoices.reminders": {
+                "task": "invoices.reminders",
+                "schedule": crontab(hour=8, minute=0),
             },
             "audit.seal": {"task": "audit.seal", "schedule": crontab(hour=0, minute=30)},
         },

@@ -6,20 +6,17 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
-from email.message import EmailMessage
 from functools import partial
 from typing import Final
 
 from accounting.bootstrap import Services
 from accounting.db.document import DocumentChanged
 from accounting.ids import ObjectId
-from accounting.invoices.documents import get_invoice
-from accounting.invoices.mail import invoice_facts
 from accounting.notifications.documents import InvoiceNotification
 from accounting.notifications.mailer import Mailer
-from accounting.notifications.message import compose_invoice_issued, parse_mailbox
 from accounting.notifications.rules import NotificationStatus
 from accounting.notifications.service import deliver_notification, list_due
+from accounting.worker.mails import compose
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +40,7 @@ async def deliver_one(
             services.db,
             notification_id,
             mailer=mailer,
-            compose=partial(_compose, services),
+            compose=partial(compose, services),
             due_by=due_by,
         )
     except DocumentChanged as error:  # our lease ran out and another worker has it
@@ -78,16 +75,3 @@ async def deliver_due(
                 outcomes[row.status] += 1
             on_progress(len(tried))
     return outcomes
-
-
-async def _compose(services: Services, notification: InvoiceNotification) -> EmailMessage:
-    invoice = await get_invoice(notification.invoice_id)
-    return compose_invoice_issued(
-        invoice_facts(invoice, services.terms.zone),
-        sender=services.settings.mail_from,
-        to=notification.sent_to,
-        cc=notification.cc_emails,
-        # The same for every try, so that a second copy is known as one.
-        message_id=f"<{notification.id}@{parse_mailbox(services.settings.mail_from).domain}>",
-        date=services.db.clock(),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
@@ -10,13 +11,17 @@ from accounting.bootstrap import Services
 from accounting.db.database import Transaction
 from accounting.ids import ObjectId
 from accounting.invoices.bulk import issue_item
+from accounting.recurring.generation import generation_work
 from accounting.runs.documents import AccountingRun, RunItem, get_run
-from accounting.runs.rules import Outcome, RunKind, RunStatus
-from accounting.runs.service import Act, execute_slice, list_free, list_stalled
+from accounting.runs.parts import list_to_do, with_progress
+from accounting.runs.rules import Outcome, RunId, RunKind, RunStatus
+from accounting.runs.service import Act, Work, execute_slice, list_free, list_stalled
 
 logger = logging.getLogger(__name__)
 
 SWEEP_RUNS_MAX: Final = 100
+PARTS_AT_ONCE: Final = 2
+WAIT_SECONDS: Final = 1.0
 
 OnProgress: TypeAlias = Callable[[AccountingRun, int], None]
 
@@ -32,9 +37,12 @@ def _bulk_issue(services: Services) -> Act:
     return act
 
 
-def acts(services: Services) -> Mapping[RunKind, Act]:
-    """What each kind of run does with an item; a new kind is a new line here."""
-    return {RunKind.BULK_ISSUE: _bulk_issue(services)}
+def works(services: Services) -> Mapping[RunKind, Work]:
+    """What each kind of run does; a new kind is a new line here."""
+    return {
+        RunKind.BULK_ISSUE: Work(_bulk_issue(services)),
+        RunKind.GENERATE: generation_work(services.platform, services.terms),
+    }
 
 
 async def execute_run_slice(
@@ -44,7 +52,7 @@ async def execute_run_slice(
 
     The next slice is queued after the commit of this one. Raises RunNotFound.
     """
-    run = await execute_slice(services.db, run_id, acts(services), on_item=on_item)
+    run = await execute_slice(services.db, run_id, works(services), on_item=on_item)
     if run is not None:
         counts = run.counts
         logger.info(
@@ -67,18 +75,29 @@ async def execute_free_runs(
 
     A run at which nothing moves any more, or that a worker takes over, is left as it is.
     """
-    worked_on = []
-    for run_id in await list_free(services.db, limit=SWEEP_RUNS_MAX):
-        if run := await _execute_to_the_end(services, run_id, on_progress):
-            worked_on.append(run)
-    return worked_on
+    runs = [await get_run(run_id) for run_id in await list_free(services.db, limit=SWEEP_RUNS_MAX)]
+    wholes = dict.fromkeys(run.part_of or run.id for run in runs)
+    return [
+        await execute_to_the_end(services, RunId(run_id), on_progress=on_progress)
+        for run_id in wholes
+    ]
 
 
-async def _execute_to_the_end(
-    services: Services, run_id: ObjectId, on_progress: OnProgress
-) -> AccountingRun | None:
-    run: AccountingRun | None = await get_run(run_id)
-    while run is not None and run.status is not RunStatus.DONE:
+async def execute_to_the_end(
+    services: Services,
+    run_id: RunId,
+    *,
+    on_progress: OnProgress = lambda run, finished: None,
+    patience_seconds: float = 0,
+) -> AccountingRun:
+    """Work on a run and its parts until it is over, and for so long wait where nothing moves.
+
+    That is what others hold. Several parts at once: while one waits for the database, another
+    computes. `on_progress` gets the run and the number of its finished items. Raises RunNotFound.
+    """
+    [run] = await with_progress([await get_run(run_id)])
+    waited = 0.0
+    while run.status is not RunStatus.DONE and waited <= patience_seconds:
         before, finished = run, run.counts.total - run.counts.pending
 
         def on_item(_: Outcome, before: AccountingRun = before) -> None:
@@ -87,7 +106,18 @@ async def _execute_to_the_end(
             on_progress(before, finished)
 
         on_progress(before, finished)
-        run = await execute_run_slice(services, run_id, on_item=on_item)
-        if run is not None and run.counts.pending == before.counts.pending:
-            break
+        to_do = await list_to_do(run, services.db.clock(), limit=PARTS_AT_ONCE)
+        await asyncio.gather(
+            *(execute_run_slice(services, part_id, on_item=on_item) for part_id in to_do)
+        )
+        [run] = await with_progress([await get_run(run_id)])
+        if (run.counts, run.is_planning, run.status) != (
+            *(before.counts, before.is_planning, before.status),
+        ):
+            waited = 0.0
+            continue
+        waited += WAIT_SECONDS
+        if waited <= patience_seconds:
+            await asyncio.sleep(WAIT_SECONDS)
+    on_progress(run, run.counts.total - run.counts.pending)
     return run

@@ -10,17 +10,21 @@ from celery import shared_task
 from accounting.audit.sealing import SEAL_JOB, seal_days
 from accounting.clock import business_day
 from accounting.ids import ObjectId
+from accounting.invoices.reminders import queue_reminders
 from accounting.invoices.service import mark_overdue
 from accounting.notifications.service import DELIVER_JOB
-from accounting.runs.service import EXECUTE_JOB
+from accounting.runs.rules import EXECUTE_JOB
 from accounting.worker.app import worker_process
 from accounting.worker.delivery import deliver_one, due_notifications
+from accounting.worker.generation import start_todays_generation
 from accounting.worker.runs import execute_run_slice, stalled_runs
 
 logger = logging.getLogger(__name__)
 
 SWEEP_JOB: Final = "notifications.sweep"
 OVERDUE_JOB: Final = "invoices.overdue"
+REMINDERS_JOB: Final = "invoices.reminders"
+GENERATE_JOB: Final = "recurring.generate"
 SWEEP_RUNS_JOB: Final = "runs.sweep"
 
 
@@ -46,6 +50,23 @@ def overdue() -> None:
     db, terms = process.services.db, process.services.terms
     marked = process.run(mark_overdue(db, business_day(db.clock(), terms.zone)))
     logger.info("%d invoices are overdue since today", marked)
+
+
+@shared_task(name=REMINDERS_JOB)  # type: ignore[untyped-decorator]
+def reminders() -> None:
+    """Queue the reminders that are due today."""
+    process = worker_process()
+    db, platform, terms = process.services.db, process.services.platform, process.services.terms
+    today = business_day(db.clock(), terms.zone)
+    queued = process.run(queue_reminders(db, platform, terms, today))
+    logger.info("%d reminders queued", queued.total())
+
+
+@shared_task(name=GENERATE_JOB)  # type: ignore[untyped-decorator]
+def generate() -> None:
+    """Start the run that generates what is due today; the workers share it."""
+    process = worker_process()
+    process.run(start_todays_generation(process.services))
 
 
 @shared_task(name=EXECUTE_JOB)  # type: ignore[untyped-decorator]

@@ -13,6 +13,7 @@ from accounting.db.client import MongoDatabase
 from accounting.ids import ObjectId as Id
 from accounting.platform.reader import MongoPlatform, get_cost_payment, get_customer
 from accounting.platform.rules import CostPaymentNotFound, CostPaymentUnusable, CustomerNotFound
+from fakes import FakePlatform
 
 NOW = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
 
@@ -149,6 +150,34 @@ async def test_active_miners_have_an_active_status_and_are_not_deleted(
     await real_mongo["miners"].insert_many(miners)
 
     assert await reader.count_active_miners(Id(owner), ("AUTO", "ACTIVE")) == 2
+
+
+async def test_active_miners_of_many_are_counted_for_each(
+    reader: MongoPlatform, real_mongo: MongoDatabase, platform: FakePlatform
+) -> None:
+    two, one, none, unasked, unknown = owners = [Id(ObjectId()) for _ in range(5)]
+    miners = [
+        {"userId": two, "status": "AUTO"},
+        {"userId": two, "status": "ACTIVE", "isDeleted": False},
+        {"userId": two, "status": "ACTIVE", "isDeleted": True},
+        {"userId": one, "status": "ACTIVE", "isDeleted": None},
+        {"userId": one, "status": "OFFLINE"},
+        {"userId": none, "status": "OFFLINE"},
+        {"userId": unasked, "status": "AUTO"},
+    ]
+    await real_mongo["miners"].insert_many(miners)
+    for miner in miners:
+        if not miner.get("isDeleted"):
+            platform.miner_statuses.setdefault(Id(miner["userId"]), []).append(str(miner["status"]))
+    asked, statuses = [two, one, none, unknown, two], ("AUTO", "ACTIVE")
+
+    counts = await reader.count_active_miners_of(asked, statuses)
+
+    assert counts == {two: 2, one: 1}
+    assert counts == await platform.count_active_miners_of(asked, statuses)
+    for owner in owners[:3]:
+        assert counts.get(owner, 0) == await reader.count_active_miners(owner, statuses)
+    assert await reader.count_active_miners_of([], statuses) == {}
 
 
 async def test_a_revoked_token_counts_until_it_expires(

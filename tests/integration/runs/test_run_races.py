@@ -19,8 +19,8 @@ from accounting.invoices.rules import InvoiceStatus
 from accounting.notifications.documents import InvoiceNotification
 from accounting.runs.documents import AccountingRun, RunItem, get_run
 from accounting.runs.rules import LEASE_SECONDS, Outcome, RunKind, RunStatus, RunTakenOver
-from accounting.runs.service import claim_run, execute_slice, retry_failed
-from accounting.worker.runs import acts, execute_run_slice
+from accounting.runs.service import Work, claim_run, execute_slice, retry_failed
+from accounting.worker.runs import execute_run_slice, works
 from api_app import settings
 from builders import ADMIN, TERMS, a_customer, a_draft
 from fakes import FakePlatform, SettableClock, TestDatabase
@@ -64,7 +64,7 @@ async def test_workers_that_each_believe_to_hold_the_run_issue_each_invoice_once
     services: Services, platform: FakePlatform, clock: SettableClock
 ) -> None:
     run = await a_bulk_run(services, platform, INVOICES)
-    issue = acts(services)[RunKind.BULK_ISSUE]
+    issue = works(services)[RunKind.BULK_ISSUE].act
 
     slow_items = {item.id for item in run.items[::30]}
 
@@ -80,30 +80,11 @@ async def test_workers_that_each_believe_to_hold_the_run_issue_each_invoice_once
 
     async def work_until_done() -> None:
         while (await get_run(ObjectId(run.id))).status is not RunStatus.DONE:
-            await execute_slice(services.db, ObjectId(run.id), {RunKind.BULK_ISSUE: slow})
+            await execute_slice(services.db, ObjectId(run.id), {RunKind.BULK_ISSUE: Work(slow)})
 
     await asyncio.gather(*(work_until_done() for _ in range(4)))
 
     await assert_issued_once(run)
-
-
-async def test_a_result_is_recorded_once_also_without_a_lease(
-    services: Services, platform: FakePlatform
-) -> None:
-    run = await a_bulk_run(services, platform, 1)
-
-    async def issue_and_record(tx: Transaction) -> None:
-        outcome = await issue_item(tx, platform, TERMS, run.items[0].id)
-        await run.record_outcomes(tx, {0: outcome}, lease_id=None)
-
-    outcomes = await asyncio.gather(
-        *(services.db.run(ADMIN, issue_and_record) for _ in range(8)), return_exceptions=True
-    )
-
-    assert sum(outcome is None for outcome in outcomes) == 1
-    assert sum(isinstance(outcome, RunTakenOver) for outcome in outcomes) == 7
-    assert await AuditLog.find({"action": "INVOICE_ISSUED"}).count() == 1
-    assert (await get_run(ObjectId(run.id))).counts.done == 1
 
 
 async def test_without_its_result_an_item_has_no_effect(

@@ -32,14 +32,17 @@ async def test_a_run_is_stored_with_exactly_its_fields(raw_run: dict[str, Any]) 
     assert raw_run.keys() == {
         *("_id", "kind", "status", "requestedBy", "actor", "createdAt", "startedAt", "finishedAt"),
         *("progressAt", "leaseId", "leaseUntil", "fruitlessSlices", "counts", "parameters"),
-        "items",
+        *("isPlanning", "parts", "partsOver", "lookedThrough", "partOf", "partNumber"),
+        *("planHash", "expiresAt", "items"),
     }
     assert item == {
         "id": item["id"],
         "label": "2026011201",
+        "planned": None,
         "status": "PENDING",
         "code": None,
         "reason": None,
+        "resultId": None,
         "at": None,
     }
     assert raw_run["counts"] == {"total": 1, "done": 0, "skipped": 0, "failed": 0}
@@ -58,7 +61,7 @@ async def test_a_run_is_stored_with_exactly_its_fields(raw_run: dict[str, Any]) 
     [
         {"kind": "DANCE"},
         {"status": "ASLEEP"},
-        {"counts": {"total": 0, "done": 0, "skipped": 0, "failed": 0}},
+        {"counts": {"total": -1, "done": 0, "skipped": 0, "failed": 0}},
         {"counts": {"total": 1, "done": -1, "skipped": 0, "failed": 0}},
         {"items": [{"id": "x", "status": "PENDING"}]},
         {"items": [{"id": ObjectId(), "status": "LOST"}]},

@@ -78,6 +78,7 @@ async def test_a_bulk_request_answers_with_the_run_to_follow(
                 "status": "PENDING",
                 "code": None,
                 "reason": None,
+                "resultId": None,
                 "at": None,
             },
             {
@@ -86,6 +87,7 @@ async def test_a_bulk_request_answers_with_the_run_to_follow(
                 "status": "PENDING",
                 "code": None,
                 "reason": None,
+                "resultId": None,
                 "at": None,
             },
         ],
@@ -104,6 +106,7 @@ async def test_a_bulk_request_answers_with_the_run_to_follow(
         "status": "FAILED",
         "code": "invoice_not_found",
         "reason": f"There is no invoice {unknown}.",
+        "resultId": None,
         "at": "2026-01-12T09:30:02.000Z",
     }
     assert (await api.get(f"/invoices/{draft}")).json()["status"] == "ISSUED"

@@ -10,6 +10,7 @@ import pytest
 
 from accounting.audit.rules import AuditAction, EntityType
 from accounting.audit.service import history
+from accounting.db.database import Transaction
 from accounting.db.paging import Window
 from accounting.ids import ObjectId, new_id
 from accounting.invoices.drafts import NewInvoice, create_invoice
@@ -25,6 +26,7 @@ from accounting.pricing.service import (
     archive_price,
     create_price,
     find_price_in_effect,
+    find_prices_in_effect_between,
     get_price_in_effect,
     list_prices,
 )
@@ -213,3 +215,55 @@ async def test_lists_are_narrowed_and_start_with_the_latest(
     assert await starts(on=FEB) == [FEB, JAN]
     assert await starts(user_id=CUSTOMER.id, on=date(2026, 2, 28)) == [JAN]
     assert await starts(user_id=new_id()) == []
+
+
+@pytest.mark.parametrize(
+    ("first_day", "last_day", "expected"),
+    [
+        (date(2025, 12, 1), date(2025, 12, 31), []),
+        (date(2025, 12, 1), JAN, [JAN]),
+        (JAN, JAN, [JAN]),
+        (date(2026, 1, 31), date(2026, 1, 31), [JAN]),
+        (date(2026, 1, 31), FEB, [JAN, FEB]),
+        (FEB, FEB, [FEB]),
+        (date(2026, 2, 28), MAR, [FEB]),
+        (MAR, date(2026, 3, 31), []),  # the price of February was ended and none followed
+        (MAR, APR, [APR]),
+        (JAN, APR, [JAN, FEB, APR]),
+        (date(2030, 1, 1), date(2030, 1, 2), [APR]),
+    ],
+)
+async def test_the_windows_of_a_range_hold_at_least_one_of_its_days(
+    db: TestDatabase,
+    platform: FakePlatform,
+    first_day: date,
+    last_day: date,
+    expected: list[date],
+) -> None:
+    other, without = platform.add_user(a_customer()), platform.add_user(a_customer())
+    await set_price(db, platform, JAN)
+    february = await set_price(db, platform, FEB)
+    await db.run(ADMIN, archive_price, ObjectId(february.id), TERMS.zone, effective_to=MAR)
+    await set_price(db, platform, APR)
+    await set_price(db, platform, date(2025, 1, 1), user_id=other.id)
+    await set_price(db, platform, JAN, user_id=platform.add_user(a_customer()).id)
+
+    asked = [other.id, CUSTOMER.id, without.id]
+    found = await find_prices_in_effect_between(asked, first_day, last_day)
+
+    assert found.keys() == set(asked)
+    assert [price.effective_from for price in found[CUSTOMER.id]] == expected
+    assert [price.effective_from for price in found[other.id]] == [date(2025, 1, 1)]
+    assert found[without.id] == []
+
+
+async def test_a_transaction_finds_the_windows_that_it_has_set_itself(
+    real_db: TestDatabase, platform: FakePlatform
+) -> None:
+    async def set_and_find(tx: Transaction) -> tuple[int, int]:
+        await create_price(tx, platform, CUSTOMER.id, Decimal("50.00"), JAN)
+        inside = await find_prices_in_effect_between([CUSTOMER.id], JAN, JAN, session=tx.session)
+        outside = await find_prices_in_effect_between([CUSTOMER.id], JAN, JAN)
+        return len(inside[CUSTOMER.id]), len(outside[CUSTOMER.id])
+
+    assert await real_db.run(ADMIN, set_and_find) == (1, 0)

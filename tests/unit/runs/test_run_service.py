@@ -16,6 +16,7 @@ from accounting.runs.documents import AccountingRun, RunItem, get_run
 from accounting.runs.rules import (
     BATCH_ITEMS_MAX,
     DONE,
+    EXECUTE_JOB,
     FRUITLESS_SLICES_MAX,
     LEASE_SECONDS,
     SLICE_ITEMS_MAX,
@@ -32,7 +33,7 @@ from accounting.runs.rules import (
     skipped,
 )
 from accounting.runs.service import (
-    EXECUTE_JOB,
+    Work,
     claim_run,
     execute_slice,
     list_free,
@@ -64,7 +65,7 @@ async def do(db: TestDatabase, run: AccountingRun, act_on_one: ActOnOne) -> Acco
     async def act(tx: Transaction, run: AccountingRun, items: Sequence[RunItem]) -> list[Outcome]:
         return [await act_on_one(tx, run, item) for item in items]
 
-    return await execute_slice(db, ObjectId(run.id), {RunKind.BULK_ISSUE: act})
+    return await execute_slice(db, ObjectId(run.id), {RunKind.BULK_ISSUE: Work(act)})
 
 
 async def stored(run: AccountingRun) -> AccountingRun:
@@ -191,7 +192,7 @@ async def test_a_slow_run_is_done_in_slices_by_time(
         clock.move(seconds=SLICE_SECONDS_MAX / 2)
         return [DONE] * len(items)
 
-    first = await execute_slice(db, ObjectId(run.id), {RunKind.BULK_ISSUE: act})
+    first = await execute_slice(db, ObjectId(run.id), {RunKind.BULK_ISSUE: Work(act)})
 
     assert first is not None
     assert (first.status, first.counts.done) == (RunStatus.RUNNING, 2 * BATCH_ITEMS_MAX)
@@ -221,7 +222,7 @@ async def test_the_items_of_a_batch_are_tried_alone_when_one_is_bad(db: TestData
         sizes.append(len(items))
         return [await obey_label(tx, run, item) for item in items]
 
-    await execute_slice(db, ObjectId(run.id), {RunKind.BULK_ISSUE: act})
+    await execute_slice(db, ObjectId(run.id), {RunKind.BULK_ISSUE: Work(act)})
 
     assert sizes == [3, 1, 1, 1]
     assert statuses(await stored(run)) == [ItemStatus.DONE, ItemStatus.FAILED, ItemStatus.DONE]

@@ -1,0 +1,150 @@
+"""What differs between a planned bill and the last one of its template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Final
+
+from accounting.clock import as_stored_day
+from accounting.ids import ObjectId
+from accounting.invoices.documents import Invoice
+from accounting.platform.reader import Platform
+from accounting.platform.rules import PlatformUser, UserId
+from accounting.recurring.billing import NO_MINERS_CODE, NO_PRICE_CODE, Charge, Decision
+from accounting.recurring.documents import RecurringInvoice
+from accounting.recurring.rules import period_of
+
+# A total that moved by so much is worth a look before it is sent.
+JUMP_PERCENT: Final = 50
+GONE_SHOWN_MAX: Final = 1_000
+_BILL_FIELDS: Final = (
+    *("recurringInvoiceId", "billingPeriod", "invoiceNumber"),
+    *("totalMiners", "unitPrice", "totalAmount"),
+)
+
+
+class PlanFlag(StrEnum):
+    """What a person should look at in a plan, compared with the last bill of the template."""
+
+    NEW = "NEW"
+    PRICE_CHANGED = "PRICE_CHANGED"
+    MINERS_CHANGED = "MINERS_CHANGED"
+    UNUSUAL_JUMP = "UNUSUAL_JUMP"
+    NO_EMAIL = "NO_EMAIL"
+    NO_PRICE = "NO_PRICE"
+    NO_MINERS = "NO_MINERS"
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What was billed before, or is planned to be; amounts in USD."""
+
+    billing_period: str
+    total_miners: int
+    unit_price: Decimal
+    total_amount: Decimal
+    invoice_number: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GoneBill:
+    """A template that billed the month before and does not bill this one: it was ended."""
+
+    template_id: ObjectId
+    customer_id: UserId
+    customer: PlatformUser | None
+    previous: Bill
+
+
+def flags_of(
+    decision: Decision, customer: PlatformUser | None, previous: Bill | None
+) -> Iterable[PlanFlag]:
+    """What is to be looked at in a decision, compared with the bill before it."""
+    if not isinstance(decision, Charge):
+        if decision.code == NO_PRICE_CODE:
+            yield PlanFlag.NO_PRICE
+        if decision.code == NO_MINERS_CODE:
+            yield PlanFlag.NO_MINERS
+        return
+    if customer is not None and not customer.email:
+        yield PlanFlag.NO_EMAIL
+    if previous is None:
+        yield PlanFlag.NEW
+        return
+    if decision.unit_price != previous.unit_price:
+        yield PlanFlag.PRICE_CHANGED
+    if decision.total_miners != previous.total_miners:
+        yield PlanFlag.MINERS_CHANGED
+    moved = abs(decision.total_amount - previous.total_amount)
+    if moved * 100 >= previous.total_amount * JUMP_PERCENT:
+        yield PlanFlag.UNUSUAL_JUMP
+
+
+async def find_last_bills(templates: Iterable[RecurringInvoice]) -> dict[ObjectId, Bill]:
+    """The invoice that each template generated last, by the template's id."""
+    last = {
+        ObjectId(template.id): period_of(template.last_generated_date)
+        for template in templates
+        if template.last_generated_date is not None
+    }
+    found = Invoice.get_motor_collection().find(
+        {
+            "recurringInvoiceId": {"$in": list(last)},
+            "billingPeriod": {"$in": sorted(set(last.values()))},
+        },
+        dict.fromkeys(_BILL_FIELDS, 1),
+    )
+    return {
+        raw["recurringInvoiceId"]: _bill(raw)
+        async for raw in found
+        if last[raw["recurringInvoiceId"]] == raw["billingPeriod"]
+    }
+
+
+def _bill(raw: Mapping[str, Any]) -> Bill:
+    return Bill(
+        billing_period=raw["billingPeriod"],
+        total_miners=raw["totalMiners"],
+        unit_price=raw["unitPrice"],
+        total_amount=raw["totalAmount"],
+        invoice_number=raw["invoiceNumber"],
+    )
+
+
+async def find_gone(platform: Platform, as_of: date) -> list[GoneBill]:
+    """The first GONE_SHOWN_MAX templates that billed the month before and are ended or paused."""
+    first = as_of.replace(day=1)
+    before = (first - timedelta(days=1)).replace(day=1)
+    found = RecurringInvoice.find(
+        {
+            "lastGeneratedDate": {"$gte": as_stored_day(before), "$lt": as_stored_day(first)},
+            "$or": [{"isActive": False}, {"endDate": {"$lt": as_stored_day(as_of)}}],
+        }
+    )
+    templates = [
+        template
+        async for template in found.sort("_id").limit(GONE_SHOWN_MAX)
+        if not _bills_this_month(template, as_of)
+    ]
+    bills = await find_last_bills(templates)
+    customers = await platform.find_users({template.user_id for template in templates})
+    return [
+        GoneBill(
+            ObjectId(template.id),
+            template.user_id,
+            customers.get(template.user_id),
+            bills[ObjectId(template.id)],
+        )
+        for template in templates
+        if ObjectId(template.id) in bills
+    ]
+
+
+def _bills_this_month(template: RecurringInvoice, as_of: date) -> bool:
+    """Whether an ended template still has this month's bill to come or to be caught up."""
+    day = as_of.replace(day=template.day_of_month)
+    return template.is_active and (template.end_date is None or template.end_date >= day)
