@@ -96,6 +96,14 @@ async def execute_to_the_end(
     computes. `on_progress` gets the run and the number of its finished items. Raises RunNotFound.
     """
     [run] = await with_progress([await get_run(run_id)])
+    shown: tuple[int, int] | None = None
+
+    def show(run: AccountingRun, finished: int) -> None:
+        nonlocal shown
+        if shown != (run.counts.total, finished):
+            shown = (run.counts.total, finished)
+            on_progress(run, finished)
+
     waited = 0.0
     while run.status is not RunStatus.DONE and waited <= patience_seconds:
         before, finished = run, run.counts.total - run.counts.pending
@@ -103,9 +111,9 @@ async def execute_to_the_end(
         def on_item(_: Outcome, before: AccountingRun = before) -> None:
             nonlocal finished
             finished += 1
-            on_progress(before, finished)
+            show(before, finished)
 
-        on_progress(before, finished)
+        show(before, finished)
         to_do = await list_to_do(run, services.db.clock(), limit=PARTS_AT_ONCE)
         await asyncio.gather(
             *(execute_run_slice(services, part_id, on_item=on_item) for part_id in to_do)
@@ -119,5 +127,5 @@ async def execute_to_the_end(
         waited += WAIT_SECONDS
         if waited <= patience_seconds:
             await asyncio.sleep(WAIT_SECONDS)
-    on_progress(run, run.counts.total - run.counts.pending)
+    show(run, run.counts.total - run.counts.pending)
     return run
