@@ -13,9 +13,9 @@ ROOT = Path(accounting.__file__).parent
 FLOORS: list[set[str]] = [
     {"ids", "errors", "__init__"},
     {"money", "clock", "actor", "settings"},
-    {"db"},
+    {"db", "wording"},
     {"audit", "platform", "idempotency"},
-    {"payments", "notifications", "pricing", "runs"},
+    {"payments", "notifications", "printing", "pricing", "runs"},
     {"invoices"},
     {"recurring", "reports"},
     {"bootstrap"},

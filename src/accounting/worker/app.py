@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from datetime import time
 from typing import Any, Final, Protocol, TypeVar
 
 from celery import Celery
@@ -16,6 +17,7 @@ from accounting.bootstrap import Services, open_services
 from accounting.db.database import Enqueue
 from accounting.notifications.mailer import Mailer, SmtpMailer
 from accounting.settings import Settings, load_settings
+from accounting.worker.hours import GENERATE_AT, OVERDUE_AT, REMINDERS_AT, SEAL_AT
 
 T = TypeVar("T")
 
@@ -57,22 +59,17 @@ def make_celery(settings: Settings) -> Celery:
                 "schedule": SWEEP_EVERY_SECONDS,
                 "options": {"expires": SWEEP_EVERY_SECONDS},
             },
-            "recurring.generate": {
-                "task": "recurring.generate",
-                "schedule": crontab(hour=0, minute=10),
-            },
-            "invoices.overdue": {
-                "task": "invoices.overdue",
-                "schedule": crontab(hour=0, minute=20),
-            },
-            "invoices.reminders": {
-                "task": "invoices.reminders",
-                "schedule": crontab(hour=8, minute=0),
-            },
-            "audit.seal": {"task": "audit.seal", "schedule": crontab(hour=0, minute=30)},
+            "recurring.generate": {"task": "recurring.generate", "schedule": _daily(GENERATE_AT)},
+            "invoices.overdue": {"task": "invoices.overdue", "schedule": _daily(OVERDUE_AT)},
+            "invoices.reminders": {"task": "invoices.reminders", "schedule": _daily(REMINDERS_AT)},
+            "audit.seal": {"task": "audit.seal", "schedule": _daily(SEAL_AT)},
         },
     )
     return celery
+
+
+def _daily(at: time) -> crontab:
+    return crontab(hour=at.hour, minute=at.minute)
 
 
 class ClosableQueue(Enqueue, Protocol):

@@ -119,9 +119,7 @@ async def execute_to_the_end(
             *(execute_run_slice(services, part_id, on_item=on_item) for part_id in to_do)
         )
         [run] = await with_progress([await get_run(run_id)])
-        if (run.counts, run.is_planning, run.status) != (
-            *(before.counts, before.is_planning, before.status),
-        ):
+        if _state(run) != _state(before):
             waited = 0.0
             continue
         waited += WAIT_SECONDS
@@ -129,3 +127,7 @@ async def execute_to_the_end(
             await asyncio.sleep(WAIT_SECONDS)
     show(run, run.counts.total - run.counts.pending)
     return run
+
+
+def _state(run: AccountingRun) -> tuple[object, ...]:
+    return run.status, run.is_planning, run.counts

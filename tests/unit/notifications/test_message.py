@@ -3,87 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
-from email import message_from_bytes, policy
-from email.message import EmailMessage
-from html.parser import HTMLParser
 
 import pytest
 
 from accounting.errors import Invalid
 from accounting.notifications.message import (
     ADDRESS_LENGTH_MAX,
-    InvoiceFacts,
     UndeliverableAddress,
-    compose_invoice_issued,
-    one_line,
     parse_mailbox,
 )
-
-FACTS = InvoiceFacts(
-    invoice_number="2026021101",
-    customer_name="Nia Okafor",
-    company_name="Okafor Digital",
-    total_miners=25,
-    unit_price=Decimal("50.00"),
-    total_amount=Decimal("1250.00"),
-    amount_paid=Decimal("0.00"),
-    issued_on=date(2026, 2, 11),
-    due_on=date(2026, 3, 13),
-    billing_period="2026-02",
-)
-
-
-def compose(facts: InvoiceFacts = FACTS, **changes: object) -> EmailMessage:
-    """Compose, and read back what would travel over the wire."""
-    arguments: dict[str, object] = {
-        "sender": "Accounting <billing@example.com>",
-        "to": "nia@example.org",
-        "cc": [],
-        "message_id": "<1@example.com>",
-        "date": datetime(2026, 2, 11, 8, 30, tzinfo=UTC),
-    }
-    message = compose_invoice_issued(facts, **(arguments | changes))  # type: ignore[arg-type]
-    wire = message.as_bytes(policy=policy.SMTP.clone(cte_type="7bit"))
-    wire.decode("ascii")
-    return message_from_bytes(wire, policy=policy.default)
-
-
-def text_of(message: EmailMessage) -> str:
-    part = message.get_body(("plain",))
-    assert part is not None
-    return str(part.get_content()).replace("\r\n", "\n")
-
-
-def html_of(message: EmailMessage) -> str:
-    part = message.get_body(("html",))
-    assert part is not None
-    return str(part.get_content())
-
-
-class _Visible(HTMLParser):
-    """Collects the words and the tags of a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self.tags: set[str] = set()
-        self.attributes: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes.update(name for name, _ in attrs)
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-
-def read(html: str) -> _Visible:
-    page = _Visible()
-    page.feed(html)
-    page.close()
-    return page
+from accounting.wording import one_line
+from mails import FACTS, html_of, read, text_of
+from mails import an_issued_mail as compose
 
 
 def usd(amount: Decimal) -> str:

@@ -1,0 +1,11 @@
+"""At which hours of the business day the daily jobs run (spec section 6)."""
+
+from __future__ import annotations
+
+from datetime import time
+from typing import Final
+
+GENERATE_AT: Final = time(0, 10)
+OVERDUE_AT: Final = time(0, 20)
+SEAL_AT: Final = time(0, 30)
+REMINDERS_AT: Final = time(8, 0)
