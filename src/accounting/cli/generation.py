@@ -16,7 +16,6 @@ from rich.table import Table
 from accounting.bootstrap import Services
 from accounting.cli.progress import progress_bars
 from accounting.clock import business_day
-from accounting.notifications.message import one_line
 from accounting.platform.rules import PlatformUser, UserId
 from accounting.recurring.billing import Charge
 from accounting.recurring.comparison import GoneBill
@@ -24,6 +23,7 @@ from accounting.recurring.plan import Plan, PlannedMonth
 from accounting.runs.documents import AccountingRun
 from accounting.runs.parts import list_items
 from accounting.runs.rules import ItemStatus
+from accounting.wording import one_line
 from accounting.worker.generation import generate_now, generate_plan_now, plan_now
 from accounting.worker.runs import OnProgress
 

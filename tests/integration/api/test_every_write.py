@@ -18,6 +18,7 @@ from accounting.bootstrap import Services
 from accounting.cli.jobs import JOBS
 from accounting.ids import ObjectId, new_id
 from accounting.invoices.documents import Invoice
+from accounting.invoices.reminders import queue_reminders
 from accounting.invoices.rules import InvoiceStatus
 from accounting.invoices.service import mark_overdue
 from accounting.invoices.settlement import record_payment
@@ -245,6 +246,12 @@ async def overdue(world: World) -> None:
     assert await Invoice.find({"status": InvoiceStatus.OVERDUE}).count() == 1
 
 
+async def reminders(world: World) -> None:
+    today = TODAY + timedelta(days=31)
+    queued = await queue_reminders(world.db, world.platform, TERMS, today)
+    assert queued.total() == 1
+
+
 async def deliver(world: World) -> None:
     # With the fake mailer the mail is accepted; what is recorded is the same for every outcome.
     await deliver_due(world.services, FakeMailer())
@@ -256,6 +263,7 @@ async def runs(world: World) -> None:
 
 JOB_SCENARIOS: Mapping[str, Callable[[World], Awaitable[None]]] = {
     "overdue": overdue,
+    "reminders": reminders,
     "deliver": deliver,
     "runs": runs,
 }

@@ -14,7 +14,6 @@ from accounting.notifications.message import (
     UndeliverableAddress,
     parse_mailbox,
 )
-from accounting.wording import one_line
 from mails import FACTS, html_of, read, text_of
 from mails import an_issued_mail as compose
 
@@ -241,7 +240,3 @@ def test_longest_address_is_taken_and_one_more_is_not() -> None:
     assert parse_mailbox(longest).addr_spec == longest
     with pytest.raises(UndeliverableAddress):
         parse_mailbox("n" + longest)
-
-
-def test_one_line_keeps_words_and_drops_what_breaks_lines() -> None:
-    assert one_line(" a\r\n\tb\x1b[0m\u2029c\ud800 ") == "a b [0m c"
