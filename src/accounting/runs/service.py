@@ -25,6 +25,7 @@ from accounting.runs.rules import (
     FRUITLESS_SLICES_MAX,
     LEASE_SECONDS,
     NO_RESULT_CODE,
+    PUT_OFF_ITEMS_MAX,
     SLICE_ITEMS_MAX,
     SLICE_SECONDS_MAX,
     STALLED_AFTER_SECONDS,
@@ -218,8 +219,15 @@ async def _execute_batch(
             raise
         except Exception as error:  # whatever it is, trying each alone shows which item it is about
             logger.info("run %s: items %s one by one: %r", run.id, positions, error)
-    outcomes = [await _execute_item(db, run, position, work) for position in positions]
-    return [outcome for outcome in outcomes if outcome is not None]
+    outcomes: list[Outcome] = []
+    put_off = 0
+    for position in positions:
+        outcome = await _execute_item(db, run, position, work)
+        if outcome is not None:
+            outcomes.append(outcome)
+        elif (put_off := put_off + 1) == PUT_OFF_ITEMS_MAX:
+            break
+    return outcomes
 
 
 async def _execute_item(
