@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit lint types check format clean
+.PHONY: help install run test test-unit chaos lint types check format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ test: check ## Lint, types and all tests, on real servers that the tests start t
 
 test-unit: $(INSTALLED) ## The quick loop: unit tests in memory
 	$(BIN)/python -m pytest tests/unit -m "not real_mongo" $(ARGS)
+
+chaos: $(INSTALLED) ## Bill 2,000 templates while workers and the database are killed (some minutes)
+	CHAOS_TEMPLATES=2000 CHAOS_KILLS=40 $(BIN)/python -m pytest tests/integration/acceptance/test_generation_crashes.py $(ARGS)
 
 check: lint types ## Lint and types
 

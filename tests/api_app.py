@@ -12,11 +12,11 @@ from redis.asyncio import Redis
 from accounting.actor import Role
 from accounting.api.app import build_app
 from accounting.api.auth import UserDirectory
-from accounting.api.schemas import BASE_PATH
 from accounting.api.tokens import make_token
 from accounting.bootstrap import Services
 from accounting.clock import utc_now
 from accounting.ids import ObjectId
+from accounting.links import BASE_PATH
 from accounting.settings import Settings
 from builders import TERMS
 from fakes import FakePlatform, TestDatabase

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mongomock_motor import AsyncMongoMockClient
+from mongomock_motor import AsyncMongoMockClient, enabled_gridfs_integration
 
 from accounting.bootstrap import DOCUMENTS, bind_documents, collection_specs
 from accounting.db.client import MongoDatabase, open_client, open_database
@@ -100,11 +100,12 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def memory_db(clock: SettableClock, jobs: JobList) -> TestDatabase:
+async def memory_db(clock: SettableClock, jobs: JobList) -> AsyncIterator[TestDatabase]:
     """A database in memory: quick, but without transactions and unique indexes."""
     memory = AsyncMongoMockClient(tz_aware=True)[TEST_DATABASE]
     await bind_documents(memory)
-    return MemoryDatabase(memory, clock=clock, enqueue=jobs)
+    with enabled_gridfs_integration():
+        yield MemoryDatabase(memory, clock=clock, enqueue=jobs)
 
 
 @pytest.fixture

@@ -104,6 +104,12 @@ class FakePlatform:
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None:
         return self.cost_payments.get(cost_payment_id)
 
+    async def find_cost_payments(
+        self, cost_payment_ids: Iterable[CostPaymentId]
+    ) -> dict[CostPaymentId, CostPayment]:
+        wanted = set(cost_payment_ids)
+        return {key: row for key, row in self.cost_payments.items() if key in wanted}
+
     async def list_usable_payments(self, user_id: UserId, limit: int) -> list[CostPayment]:
         return self._usable(user_id)[:limit]
 
@@ -141,14 +147,24 @@ def is_usable(row: CostPayment) -> bool:
     return True
 
 
+async def _nobody_to_tell() -> None:
+    pass
+
+
 class FakeMailer:
-    """Keeps what it was asked to send, or fails as told."""
+    """Keeps what it was asked to send, or fails as told: before the content, or after it."""
 
     def __init__(self) -> None:
         self.sent: list[EmailMessage] = []
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
+        self.failure_after: BaseException | None = None
 
-    async def send(self, message: EmailMessage) -> None:
+    async def send(
+        self, message: EmailMessage, *, on_handover: Callable[[], Awaitable[None]] = _nobody_to_tell
+    ) -> None:
         if self.failure is not None:
             raise self.failure
+        await on_handover()
+        if self.failure_after is not None:
+            raise self.failure_after
         self.sent.append(message)

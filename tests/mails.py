@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from typing import Any, Final
 
 from accounting.notifications.contents import InvoiceFacts, invoice_issued
-from accounting.notifications.message import Content, Envelope, compose_mail
+from accounting.notifications.message import Content, Envelope, Links, Pdf, compose_mail
 
 FACTS: Final = InvoiceFacts(
     invoice_number="2026021101",
@@ -26,8 +26,24 @@ FACTS: Final = InvoiceFacts(
 )
 
 
-def over_the_wire(content: Content, **envelope: Any) -> EmailMessage:
+LINKS: Final = Links("https://pay.example.com/i/1")
+
+
+def over_the_wire(
+    content: Content, *, links: Links = LINKS, pdf: Pdf | None = None, **envelope: Any
+) -> EmailMessage:
     """Compose, and read back what would travel."""
+    message = message_from_bytes(
+        on_the_wire(content, links=links, pdf=pdf, **envelope), policy=policy.default
+    )
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def on_the_wire(
+    content: Content, *, links: Links = LINKS, pdf: Pdf | None = None, **envelope: Any
+) -> bytes:
+    """The bytes that travel."""
     facts: dict[str, Any] = {
         "sender": "Accounting <billing@example.com>",
         "to": "nia@example.org",
@@ -35,10 +51,10 @@ def over_the_wire(content: Content, **envelope: Any) -> EmailMessage:
         "message_id": "<1@example.com>",
         "date": datetime(2026, 2, 11, 8, 30, tzinfo=UTC),
     }
-    message = compose_mail(content, Envelope(**facts | envelope))
+    message = compose_mail(content, Envelope(**facts | envelope), links, pdf)
     wire = message.as_bytes(policy=policy.SMTP.clone(cte_type="7bit"))
     wire.decode("ascii")
-    return message_from_bytes(wire, policy=policy.default)
+    return wire
 
 
 def an_issued_mail(facts: InvoiceFacts = FACTS, **envelope: Any) -> EmailMessage:
@@ -58,17 +74,19 @@ def html_of(message: EmailMessage) -> str:
 
 
 class Page(HTMLParser):
-    """The words and the tags of an HTML body."""
+    """The words, the tags and the links of an HTML body."""
 
     def __init__(self) -> None:
         super().__init__()
         self.words: list[str] = []
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.links: list[str | None] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes.update(name for name, _ in attrs)
+        self.links += [value for name, value in attrs if name == "href"]
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)

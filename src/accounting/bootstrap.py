@@ -18,9 +18,11 @@ from accounting.db.schema import CollectionSpec, collection_spec
 from accounting.errors import Misconfigured
 from accounting.idempotency.documents import IdempotencyKey
 from accounting.invoices.documents import AccountingCounter, Invoice
+from accounting.invoices.papers import InvoicePdf, InvoicePdfChunk
 from accounting.invoices.rules import BillingTerms
 from accounting.notifications.documents import CC_ADDRESSES_MAX, InvoiceNotification
 from accounting.notifications.message import UndeliverableAddress, parse_mailbox
+from accounting.optouts.documents import MailOptout
 from accounting.payments.documents import InvoicePayment, PaymentAllocation
 from accounting.platform.reader import MongoPlatform, Platform
 from accounting.pricing.documents import CustomerPricingConfig
@@ -43,7 +45,12 @@ DOCUMENTS: Final[Sequence[type[BaseDocument]]] = (
     AccountingRun,
     AuditHead,
     AuditSeal,
+    InvoicePdf,
+    InvoicePdfChunk,
+    MailOptout,
 )
+# Who bills where nothing is configured: what `company_of` makes of the default sender.
+UNNAMED_COMPANY: Final = Company(name="Accounting", email="accounting@localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ class Services:
     platform: Platform
     terms: BillingTerms
     settings: Settings
+    company: Company = UNNAMED_COMPANY
 
 
 def collection_specs() -> list[CollectionSpec]:
@@ -135,4 +143,5 @@ async def open_services(
             platform=MongoPlatform(mongo),
             terms=billing_terms(settings),
             settings=settings,
+            company=company_of(settings),
         )

@@ -24,9 +24,14 @@ def business_day(instant: datetime, zone: ZoneInfo) -> date:
     return instant.astimezone(zone).date()
 
 
+def instant_at(day: date, at: time, zone: ZoneInfo) -> datetime:
+    """A time of a business day, in UTC."""
+    return datetime.combine(day, at, tzinfo=zone).astimezone(UTC)
+
+
 def start_of_day(day: date, zone: ZoneInfo) -> datetime:
     """The first instant of a business day, in UTC."""
-    return datetime.combine(day, time.min, tzinfo=zone).astimezone(UTC)
+    return instant_at(day, time.min, zone)
 
 
 def as_stored_day(day: date) -> datetime:

@@ -12,21 +12,22 @@ ROOT = Path(accounting.__file__).parent
 # A module may import from floors below its own, and from its own package.
 FLOORS: list[set[str]] = [
     {"ids", "errors", "__init__"},
-    {"money", "clock", "actor", "settings"},
+    {"money", "clock", "actor", "links", "settings"},
     {"db", "wording"},
     {"audit", "platform", "idempotency"},
-    {"payments", "notifications", "printing", "pricing", "runs"},
+    {"payments", "notifications", "optouts", "printing", "pricing", "runs"},
     {"invoices"},
-    {"recurring", "reports"},
+    {"recurring", "reports", "pages"},
+    {"integrity"},
     {"bootstrap"},
     {"worker"},
-    {"api"},
+    {"api", "simulation"},
     {"dev"},
     {"cli"},
     {"__main__"},
 ]
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
-DRIVER_NAMES = {"motor", "pymongo", "bson"}
+DRIVER_NAMES = {"motor", "pymongo", "bson", "gridfs"}
 WEB_AND_QUEUE = {"litestar", "celery", "uvicorn", "kombu", "redis"}
 
 

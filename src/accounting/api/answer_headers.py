@@ -9,7 +9,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from accounting.api.request_id import HEADER, set_request_id
-from accounting.api.schemas import BASE_PATH
+from accounting.links import BASE_PATH
 
 DOCS_PATH: Final = "/schema"
 

@@ -27,15 +27,18 @@ from accounting.api.health import live, metrics, ready
 from accounting.api.invoice_actions import InvoiceActionController
 from accounting.api.invoice_lists import InvoiceListController
 from accounting.api.invoices import InvoiceController
+from accounting.api.notifications import InvoiceMailController, NotificationController
 from accounting.api.openapi import DOCS_ASSETS_PATH, SECURITY, openapi_config
+from accounting.api.papers import InvoicePaperController
 from accounting.api.payments import PaymentController
 from accounting.api.pricing_configs import CustomerPriceController, PricingConfigController
+from accounting.api.public_pages import public_router
 from accounting.api.queries import refuse_unknown_parameters
 from accounting.api.rate_limit import RedisClient, limit_rate, open_redis
 from accounting.api.recurring_invoices import RecurringInvoiceController
 from accounting.api.runs import BulkInvoiceController, RunController
-from accounting.api.schemas import BASE_PATH
 from accounting.bootstrap import Services, open_services
+from accounting.links import BASE_PATH
 from accounting.settings import Settings, load_settings
 from accounting.worker.queue import CeleryQueue
 
@@ -79,6 +82,8 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
             InvoiceListController,
             InvoiceController,
             InvoiceActionController,
+            InvoiceMailController,
+            InvoicePaperController,
             PaymentController,
             CustomerController,
             PricingConfigController,
@@ -86,6 +91,7 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
             RecurringInvoiceController,
             GenerationController,
             BulkInvoiceController,
+            NotificationController,
             RunController,
             AuditLogController,
         ],
@@ -98,7 +104,7 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
     # The same once more, for proxies that pass only this path on.
     probes_below_base = Router(BASE_PATH, route_handlers=probes, include_in_schema=False)
     app = Litestar(
-        route_handlers=[api, *probes, probes_below_base, _docs_assets()],
+        route_handlers=[api, public_router(), *probes, probes_below_base, _docs_assets()],
         dependencies={
             "services": Provide(_provide_services, sync_to_thread=False),
             "redis": Provide(_provide_redis, sync_to_thread=False),

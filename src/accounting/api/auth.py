@@ -20,7 +20,7 @@ from accounting.bootstrap import Services
 from accounting.errors import Forbidden
 from accounting.ids import ObjectId
 from accounting.platform.reader import Platform
-from accounting.platform.rules import PlatformUser
+from accounting.platform.rules import PlatformUser, UserId
 
 COOKIE_NAME: Final = "token"
 USER_CACHE_SECONDS: Final = 5.0
@@ -89,7 +89,7 @@ class Authentication(AbstractAuthenticationMiddleware):
             raise InvalidToken("The user of this token no longer exists.")
         if is_cookie and connection.scope.get("method") not in _SAFE_METHODS:
             _check_origin(connection, services.settings.allowed_origins)
-        return AuthenticationResult(user=_actor(connection, user), auth=token)
+        return AuthenticationResult(user=actor_of(connection, user.id, user.role), auth=token)
 
 
 def require_role(connection: Connection, handler: BaseRouteHandler) -> None:
@@ -100,6 +100,27 @@ def require_role(connection: Connection, handler: BaseRouteHandler) -> None:
     is_allowed_customer = user.role is Role.CLIENT and handler.opt.get(CUSTOMERS_MAY)
     if not (user.is_admin or is_allowed_customer):
         raise AdminsOnly
+
+
+def actor_of(connection: Anyone, user_id: UserId, role: Role) -> Actor:
+    """Who acts by this request, with what the audit trail keeps about it."""
+    user_agent = connection.headers.get("user-agent")
+    return Actor(
+        user_id=user_id,
+        role=role,
+        ip_address=address_of(connection),
+        user_agent=user_agent[:USER_AGENT_LENGTH_MAX] if user_agent else None,
+        request_id=request_id_of(connection.scope),
+    )
+
+
+def address_of(connection: Anyone) -> str | None:
+    """The IP address that the request came from; None where it has none that is one."""
+    # Behind a proxy this comes out of X-Forwarded-For, where anything may stand.
+    try:
+        return str(ipaddress.ip_address(connection.client.host if connection.client else ""))
+    except ValueError:
+        return None
 
 
 def _token_of(connection: Anyone) -> tuple[str, bool]:
@@ -117,22 +138,3 @@ def _check_origin(connection: Anyone, allowed: tuple[str, ...]) -> None:
     origin = connection.headers.get("origin", "")
     if not origin or origin.rstrip("/") not in {item.rstrip("/") for item in allowed}:
         raise OriginNotAllowed
-
-
-def _actor(connection: Anyone, user: PlatformUser) -> Actor:
-    user_agent = connection.headers.get("user-agent")
-    return Actor(
-        user_id=user.id,
-        role=user.role,
-        ip_address=_ip_address(connection.client.host if connection.client else ""),
-        user_agent=user_agent[:USER_AGENT_LENGTH_MAX] if user_agent else None,
-        request_id=request_id_of(connection.scope),
-    )
-
-
-def _ip_address(host: str) -> str | None:
-    # Behind a proxy this comes out of X-Forwarded-For, where anything may stand.
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return None

@@ -51,9 +51,7 @@ class RunGeneration(BodyIn):
 
     as_of: DayIn | None = None
     dry_run: bool = False
-    plan_hash: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$", examples=[_HASH_EXAMPLE])] = (
-        None
-    )
+    plan_hash: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$"), NULL_EXAMPLE] = None
 
     @model_validator(mode="after")
     def _plans_or_runs(self) -> RunGeneration:
@@ -150,22 +148,23 @@ class GenerationController(Controller):
         self,
         request: ApiRequest,
         services: NamedDependency[Services],
-        data: JSONBody[RunGeneration],
+        data: JSONBody[RunGeneration | None] = None,
     ) -> Response[RunStartedView]:
         """Queues a run and answers 202 with its id; with `dryRun` answers 200 with the plan.
 
         With `planHash` the run does exactly what the plan says, or it is 409 with what is different
         now. Asked for twice, a run that is not over yet goes on and is not started again.
         """
-        as_of = data.as_of or business_day(services.db.clock(), services.terms.zone)
-        if data.dry_run:
+        choice = data or RunGeneration()
+        as_of = choice.as_of or business_day(services.db.clock(), services.terms.zone)
+        if choice.dry_run:
             return await _answer_plan(request, services, as_of)
 
         async def write(db: Database) -> AccountingRun:
-            if data.plan_hash is None:
+            if choice.plan_hash is None:
                 return await db.run(request.user, start_generation, as_of)
             return await run_plan(
-                db, request.user, services.platform, services.terms, data.plan_hash, data.as_of
+                db, request.user, services.platform, services.terms, choice.plan_hash, choice.as_of
             )
 
         return await answer_write(

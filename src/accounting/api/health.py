@@ -13,7 +13,7 @@ from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from redis.exceptions import RedisError
 
 from accounting.api.rate_limit import RedisClient
@@ -21,9 +21,17 @@ from accounting.api.schemas import BodyOut
 from accounting.bootstrap import Services, collection_specs
 from accounting.db.client import DriverError, is_primary_reachable
 from accounting.db.setup import is_set_up
+from accounting.integrity.findings import FindingKind
+from accounting.integrity.service import find_last_examination
 
 PROBE_TIMEOUT_SECONDS: Final = 3.0
 PROBE_KEPT_SECONDS: Final = 1.0
+FINDINGS: Final = Gauge(
+    "accounting_integrity_findings", "What the last examination of the store found.", ["kind"]
+)
+EXAMINED_AT: Final = Gauge(
+    "accounting_integrity_last_run_timestamp_seconds", "When the store was examined last."
+)
 
 
 class LiveView(BodyOut):
@@ -88,8 +96,26 @@ async def ready(
     },
 )
 async def metrics() -> Response[bytes]:
-    """Counters of this process in Prometheus' text format."""
+    """Counters of this process, and what the last examination of the store found.
+
+    In Prometheus' text format; without the examination while the database is away.
+    """
+    await _in_time(_tell_of_last_examination())
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _tell_of_last_examination() -> bool:
+    try:
+        last = await find_last_examination()
+    except DriverError:
+        return False
+    if last is None or last.finished_at is None:
+        return False
+    found = last.parameters.get("findings", {})
+    for kind in FindingKind:
+        FINDINGS.labels(kind=kind.value).set(found.get(kind.value, 0))
+    EXAMINED_AT.set(last.finished_at.timestamp())
+    return True
 
 
 async def _probe(services: Services, redis: RedisClient, state: State) -> tuple[bool, bool, bool]:

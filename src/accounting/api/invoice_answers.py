@@ -12,13 +12,15 @@ from litestar.status_codes import HTTP_201_CREATED
 from accounting.actor import Actor
 from accounting.api.auth import ApiRequest
 from accounting.api.invoice_views import InvoiceDetailView, InvoiceView, view_invoice
-from accounting.api.schemas import BASE_PATH, parse_id
+from accounting.api.schemas import parse_id
 from accounting.api.writes import answer_write
 from accounting.bootstrap import Services
 from accounting.clock import business_day
 from accounting.db.database import Database, Session
 from accounting.ids import ObjectId
-from accounting.invoices.documents import Invoice
+from accounting.invoices.documents import Invoice, get_invoice
+from accounting.invoices.rules import InvoiceNotFound, InvoiceStatus
+from accounting.links import BASE_PATH
 
 T = TypeVar("T")
 
@@ -28,6 +30,18 @@ InvoiceResponse = Response[InvoiceView | InvoiceDetailView]
 async def provide_invoice_id(id: FromPath[str]) -> ObjectId:  # noqa: A002  # the path says {id}
     """The invoice's id from the path. Raises Invalid naming `id`."""
     return parse_id("id", id)
+
+
+async def get_visible_invoice(actor: Actor, invoice_id: ObjectId) -> Invoice:
+    """An invoice that this actor may see: admins all, customers their own that are not drafts.
+
+    Raises InvoiceNotFound for every other one, so that nobody learns which ids there are.
+    """
+    invoice = await get_invoice(invoice_id)
+    is_own = invoice.user_id == actor.user_id and invoice.status is not InvoiceStatus.DRAFT
+    if not (actor.is_admin or is_own):
+        raise InvoiceNotFound(invoice_id)
+    return invoice
 
 
 async def answer_invoice(

@@ -32,8 +32,8 @@ from accounting.audit.rules import AuditAction, EntityType
 from accounting.db.database import Session
 from accounting.invoices.documents import Invoice
 from accounting.invoices.rules import InvoiceId, InvoiceStatus, is_overdue
+from accounting.notifications.documents import list_notifications
 from accounting.notifications.rules import NotificationStatus, NotificationType
-from accounting.notifications.service import list_notifications
 from accounting.payments.service import list_payments
 from accounting.platform.reader import Platform
 from accounting.platform.rules import PlatformUser, UserId
@@ -99,6 +99,15 @@ class NotificationView(BodyOut):
     cc_emails: list[Annotated[str, Field(examples=["billing@example.com"])]]
     status: Annotated[NotificationStatus, Field(examples=["SENT"])]
     sent_at: InstantOut | None
+    handed_over_at: Annotated[
+        InstantOut | None,
+        Field(
+            description=(
+                "When its content went to the mail server, unless that refused it. On a FAILED one "
+                "it says that nobody knows whether it has arrived."
+            )
+        ),
+    ]
     is_read: bool
     opened_at: NotYet
     failure_reason: Annotated[str | None, NULL_EXAMPLE]
@@ -208,7 +217,7 @@ async def view_invoice(
     if not actor.is_admin:
         return view
     payments = await list_payments([InvoiceId(invoice.id)], session=session)
-    notifications = await list_notifications(InvoiceId(invoice.id), session=session)
+    notifications = await list_notifications([InvoiceId(invoice.id)], session=session)
     return InvoiceDetailView(
         **dict(view),
         payments=[PaymentView.model_validate(payment) for payment in payments],

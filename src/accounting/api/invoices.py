@@ -15,6 +15,7 @@ from accounting.api.invoice_answers import (
     InvoiceResponse,
     answer_invoice,
     answer_invoice_write,
+    get_visible_invoice,
     itself,
     provide_invoice_id,
 )
@@ -22,7 +23,6 @@ from accounting.api.schemas import ONLY_WHOLE, BodyIn, DayIn, IdIn, PeriodIn, Un
 from accounting.api.writes import provide_expected_version
 from accounting.bootstrap import Services
 from accounting.ids import ObjectId
-from accounting.invoices.documents import get_invoice
 from accounting.invoices.drafts import (
     DraftChanges,
     NewInvoice,
@@ -30,7 +30,7 @@ from accounting.invoices.drafts import (
     delete_invoice,
     update_invoice,
 )
-from accounting.invoices.rules import TOTAL_MINERS_MAX, InvoiceNotFound, InvoiceStatus
+from accounting.invoices.rules import TOTAL_MINERS_MAX
 
 MinersIn = Annotated[int, Field(ge=1, le=TOTAL_MINERS_MAX, examples=[5]), ONLY_WHOLE]
 # `changes` reads only what was sent, so that nobody sees this.
@@ -112,11 +112,7 @@ class InvoiceController(Controller):
         invoice_id: NamedDependency[ObjectId],
     ) -> InvoiceResponse:
         """Admins see payments and e-mails as well; a customer's own drafts are not his to see."""
-        invoice = await get_invoice(invoice_id)
-        actor = request.user
-        is_own = invoice.user_id == actor.user_id and invoice.status is not InvoiceStatus.DRAFT
-        if not (actor.is_admin or is_own):
-            raise InvoiceNotFound(invoice_id)
+        invoice = await get_visible_invoice(request.user, invoice_id)
         return await answer_invoice(request, services, invoice)
 
     @patch("/{id:str}", operation_id="updateInvoice", summary="Change a draft")

@@ -31,6 +31,7 @@ _TAGS: Final = {
     "Customers": "A customer's cost payments, and settling his invoices with them.",
     "Prices": "What a customer pays per miner, from a day on; history, never edited.",
     "Recurring invoices": "Templates that bill a customer on a day of each month.",
+    "E-mails": "What was sent to customers about their invoices, what failed, and trying again.",
     "Runs": "Work on many invoices at once, done by the workers, with a result for each item.",
     "Audit": "Who did what, when and from where; append-only.",
     "Health": "For the operators' probes; no token is needed.",

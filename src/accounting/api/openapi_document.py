@@ -77,6 +77,9 @@ def _complete_operation(method: str, operation: JsonObject, schemas: JsonObject)
     responses = operation["responses"]
     for status, response in responses.items():
         _complete_answer(method, status, response, schemas)
+    if "304" in responses:  # its content is what the tag stands for, and no version
+        for status in ("200", "304"):
+            responses[status]["headers"]["ETag"] = {"$ref": "#/components/headers/ContentETag"}
     for error in _errors_of(method, operation):
         name = ERROR_ANSWERS[error].name
         responses[str(error.value)] = {"$ref": f"#/components/responses/{name}"}
@@ -142,7 +145,7 @@ def _errors_of(method: str, operation: JsonObject) -> Iterator[HTTPStatus]:
         HTTPStatus.UNAUTHORIZED: is_secured,
         HTTPStatus.FORBIDDEN: is_secured,
         HTTPStatus.NOT_FOUND: names_a_thing,
-        HTTPStatus.CONFLICT: is_write,
+        HTTPStatus.CONFLICT: is_write or "409" in operation["responses"],
         HTTPStatus.PRECONDITION_FAILED: IF_MATCH in names,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: is_write and method != "delete",
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE: is_write,

@@ -10,11 +10,13 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from accounting.api.errors import PROBLEM_JSON
-from accounting.api.schemas import BASE_PATH, JsonObject
+from accounting.api.schemas import JsonObject
 from accounting.idempotency.rules import KEPT_SECONDS, KEY_LENGTH_MAX
+from accounting.links import BASE_PATH
 
 _INVOICE: Final = "66f0c0ffee00000000000101"
 _REQUEST_ID: Final = "8c1f0d3b5a6e4f7f9d2b7c4e1a0f3d52"
+_SHA256: Final = "e5d3791aee6662cec166a49ec72bfe96096bd1a195757f6d2039c0125d72b037"
 _HOURS_KEPT: Final = KEPT_SECONDS // 3_600
 
 
@@ -147,6 +149,11 @@ HEADERS: Final[JsonObject] = {
         "The id of this request, as it is in logs and in the audit trail.", _REQUEST_ID
     ),
     "ETag": _header("The version of the document, for `If-Match`.", '"3"', pattern=r'^"[0-9]+"$'),
+    "ContentETag": _header(
+        "The SHA-256 of the content, for `If-None-Match`.",
+        f'"{_SHA256}"',
+        pattern=r'^"[0-9a-f]{64}"$',
+    ),
     "Location": _header("Where what was made can be read.", f"{BASE_PATH}/invoices/{_INVOICE}"),
     "Idempotent-Replayed": _header(
         "Present when this is the stored answer of the first request with the same key.",

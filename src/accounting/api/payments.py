@@ -14,7 +14,6 @@ from pydantic import Field
 from accounting.api.auth import ApiRequest
 from accounting.api.invoice_views import PaymentView
 from accounting.api.schemas import (
-    BASE_PATH,
     AmountIn,
     BodyIn,
     BodyOut,
@@ -47,6 +46,7 @@ from accounting.invoices.settlement import (
     record_payment,
     remove_invoice_payment,
 )
+from accounting.links import BASE_PATH
 from accounting.payments.documents import InvoicePayment
 from accounting.payments.service import get_payment
 

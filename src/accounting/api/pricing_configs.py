@@ -16,7 +16,6 @@ from accounting.api.auth import ApiRequest
 from accounting.api.customers import provide_customer_id
 from accounting.api.queries import PageCursor, PageLimit, PageNumber
 from accounting.api.schemas import (
-    BASE_PATH,
     NULL_EXAMPLE,
     BodyIn,
     BodyOut,
@@ -38,6 +37,7 @@ from accounting.clock import business_day
 from accounting.db.database import Session
 from accounting.db.paging import PAGE_LIMIT_DEFAULT, to_window
 from accounting.ids import ObjectId
+from accounting.links import BASE_PATH
 from accounting.pricing.documents import CustomerPricingConfig, get_price
 from accounting.pricing.service import (
     archive_price,

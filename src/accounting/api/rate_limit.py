@@ -1,17 +1,17 @@
-"""Requests per user and time window, counted in Redis, so that all processes count together."""
+"""Requests per user or address and time window, counted in Redis, for all processes together."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Final, TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
-from litestar.connection import ASGIConnection
 from litestar.exceptions import TooManyRequestsException
 from litestar.handlers.base import BaseRouteHandler
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from accounting.api.auth import Anyone, address_of
 from accounting.bootstrap import Services
 
 logger = logging.getLogger(__name__)
@@ -33,19 +33,27 @@ def open_redis(url: str) -> RedisClient:
     )
 
 
-async def limit_rate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+async def limit_rate(connection: Anyone, _: BaseRouteHandler) -> None:
     """A guard: counts this request for its user, and raises 429 with Retry-After over the limit.
 
     Without Redis nobody is turned away: the limit protects the service, it is no access rule.
     """
-    if connection.scope.get("method") == "OPTIONS":
-        return
+    if connection.scope.get("method") != "OPTIONS":
+        await _count(connection, str(connection.user.user_id))
+
+
+async def limit_rate_by_address(connection: Anyone, _: BaseRouteHandler) -> None:
+    """The same where nobody says who he is: all from one address are counted together."""
+    await _count(connection, address_of(connection) or "unknown")
+
+
+async def _count(connection: Anyone, who: str) -> None:
     services = cast(Services, connection.app.state.services)
     redis = cast(RedisClient, connection.app.state.redis)
     requests_max, window_seconds = services.settings.rate
     now = int(services.db.clock().timestamp())
     window = now // window_seconds
-    key = f"accounting:rate:{connection.user.user_id}:{window}"
+    key = f"accounting:rate:{who}:{window}"
     if time.monotonic() < connection.app.state.get("rate_limit_rests_until", 0.0):
         return
     try:

@@ -15,7 +15,6 @@ from accounting.api.auth import ApiRequest
 from accounting.api.invoice_views import VersionOut
 from accounting.api.queries import PageCursor, PageLimit, PageNumber
 from accounting.api.schemas import (
-    BASE_PATH,
     NULL_EXAMPLE,
     ONLY_WHOLE,
     BodyIn,
@@ -38,6 +37,7 @@ from accounting.clock import business_day
 from accounting.db.database import Database, Session
 from accounting.db.paging import PAGE_LIMIT_DEFAULT, to_window
 from accounting.ids import ObjectId
+from accounting.links import BASE_PATH
 from accounting.recurring.documents import RecurringInvoice, get_recurring_invoice
 from accounting.recurring.rules import (
     DAY_OF_MONTH_MAX,

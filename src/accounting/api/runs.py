@@ -1,10 +1,10 @@
-"""`/runs` and what starts one: `/invoices/bulk-issue` (spec section 5)."""
+"""`/runs` and what starts one: `/invoices/bulk-issue`, `/bulk-send-email` (spec section 5)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from litestar import Controller, Response, get, post
 from litestar.di import NamedDependency, Provide
@@ -13,8 +13,8 @@ from litestar.status_codes import HTTP_202_ACCEPTED
 from pydantic import Field
 
 from accounting.api.auth import ApiRequest
+from accounting.api.notifications import EmailType
 from accounting.api.schemas import (
-    BASE_PATH,
     NULL_EXAMPLE,
     BodyIn,
     BodyOut,
@@ -40,6 +40,8 @@ from accounting.db.paging import (
 from accounting.errors import Invalid
 from accounting.ids import ObjectId
 from accounting.invoices.bulk import start_bulk_issue
+from accounting.invoices.bulk_mail import start_bulk_send_email
+from accounting.links import BASE_PATH
 from accounting.runs.documents import AccountingRun, get_run, list_runs
 from accounting.runs.parts import list_items, with_progress
 from accounting.runs.rules import (
@@ -55,15 +57,24 @@ from accounting.runs.service import retry_failed
 # A whole run of a bulk request is one page.
 ITEM_LIMIT_MAX: Final = BULK_ITEMS_MAX
 
+InvoiceIdsIn: TypeAlias = Annotated[
+    list[IdIn],
+    Field(min_length=1, max_length=BULK_ITEMS_MAX, json_schema_extra={"uniqueItems": True}),
+]
+
 
 class BulkIssue(BodyIn):
     """Which drafts to issue; each id once."""
 
-    invoice_ids: Annotated[
-        list[IdIn],
-        Field(min_length=1, max_length=BULK_ITEMS_MAX, json_schema_extra={"uniqueItems": True}),
-    ]
+    invoice_ids: InvoiceIdsIn
     skip_email: bool = False
+
+
+class BulkSendEmail(BodyIn):
+    """About which invoices to send which e-mail; left out, the one that fits each one's status."""
+
+    invoice_ids: InvoiceIdsIn
+    type: EmailType | None = None
 
 
 class RunStartedView(BodyOut):
@@ -156,6 +167,29 @@ class BulkInvoiceController(Controller):
             lambda db: db.run(
                 request.user, start_bulk_issue, invoice_ids, skip_email=data.skip_email
             ),
+            view_started,
+            status_code=HTTP_202_ACCEPTED,
+            headers=run_location,
+        )
+
+    @post(
+        "/bulk-send-email",
+        operation_id="bulkSendEmail",
+        summary="Send an e-mail about many invoices",
+        status_code=HTTP_202_ACCEPTED,
+    )
+    async def bulk_send_email(
+        self,
+        request: ApiRequest,
+        services: NamedDependency[Services],
+        data: JSONBody[BulkSendEmail],
+    ) -> Response[RunStartedView]:
+        """Queues a run and answers at once; an item of it ends when its e-mail has ended."""
+        invoice_ids = _distinct_ids(data.invoice_ids)
+        return await answer_write(
+            request,
+            services,
+            lambda db: db.run(request.user, start_bulk_send_email, invoice_ids, kind=data.type),
             view_started,
             status_code=HTTP_202_ACCEPTED,
             headers=run_location,
@@ -266,5 +300,7 @@ def _content(run: AccountingRun, now: datetime) -> JsonObject:
             for name in RunView.model_fields.keys() - {"duration_seconds", "progress_percent"}
         },
         "duration_seconds": duration_seconds(run.started_at, run.finished_at, now),
-        "progress_percent": percent_finished(run.counts.total, run.counts.pending),
+        "progress_percent": percent_finished(
+            run.counts.total, run.counts.pending, is_planning=run.is_planning
+        ),
     }

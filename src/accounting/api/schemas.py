@@ -26,7 +26,6 @@ from accounting.errors import Invalid
 from accounting.ids import ObjectId
 from accounting.money import AMOUNT_MAX, CENT, UNIT_PRICE_MAX, cents
 
-BASE_PATH: Final = "/api/accounting"
 # Wide enough for every invoice, narrow enough that adding days or a time zone cannot overflow.
 DAY_MIN: Final = date(2000, 1, 1)
 DAY_MAX: Final = date(2999, 12, 31)

@@ -61,6 +61,8 @@ class EntityType(StrEnum):
     INVOICE = "Invoice"
     RECURRING_INVOICE = "RecurringInvoice"
     CUSTOMER_PRICING_CONFIG = "CustomerPricingConfig"
+    # Only where a repair of its record has no invoice to be told of.
+    COST_PAYMENT = "CostPayment"
 
 
 def changed_fields(before: Snapshot | None, after: Snapshot | None) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from accounting.bootstrap import Services, open_services
 from accounting.cli.generation import generate, generate_plan, show_plan
 from accounting.cli.progress import progress_bars
 from accounting.clock import business_day, start_of_day
+from accounting.invoices.papers import tidy_papers
 from accounting.invoices.reminders import queue_reminders
 from accounting.invoices.service import mark_overdue
 from accounting.notifications.mailer import SmtpMailer
 from accounting.settings import load_settings
 from accounting.worker.delivery import deliver_due
+from accounting.worker.integrity import examine_now
 from accounting.worker.runs import execute_free_runs
 
 # What a job gets: the services, and the day that `--as-of` puts in the place of today. Stamps and
@@ -47,6 +49,10 @@ async def _overdue(services: Services, as_of: date | None) -> str:
             services.db, today, on_progress=lambda marked: show("invoices", marked, marked)
         )
     return f"overdue: {marked} invoices marked, due before {today}"
+
+
+async def _papers(services: Services, _: date | None) -> str:
+    return f"papers: {await tidy_papers(services.db)} PDFs of no invoice deleted"
 
 
 async def _reminders(services: Services, as_of: date | None) -> str:
@@ -89,10 +95,21 @@ async def _seal(services: Services, as_of: date | None) -> str:
     return f"seal: {len(seals)} days sealed, the last {seals[-1].day} with {seals[-1].hash}"
 
 
+async def _integrity(services: Services, _: date | None) -> str:
+    with progress_bars() as show:
+        report = await examine_now(services, on_progress=lambda name, done: show(name, done, done))
+    if not report.is_sound:
+        kinds = ", ".join(f"{count} {kind.value}" for kind, count in sorted(report.counts.items()))
+        raise click.ClickException(f"integrity: {kinds}; `accounting doctor` names each of them.")
+    return f"integrity: the store is sound, {report.looked_at.total()} documents were looked at"
+
+
 JOBS: Final[Mapping[str, Job]] = {
     "deliver": _deliver,
     "generate": generate,
+    "integrity": _integrity,
     "overdue": _overdue,
+    "papers": _papers,
     "reminders": _reminders,
     "runs": _runs,
     "seal": _seal,

@@ -10,8 +10,10 @@ import click
 
 from accounting.cli.audit import audit
 from accounting.cli.db import db
+from accounting.cli.doctor import doctor, numbers
 from accounting.cli.jobs import jobs
 from accounting.cli.run import beat, dev, serve, worker
+from accounting.cli.simulate import simulate_command
 from accounting.cli.token import token
 from accounting.errors import AccountingError
 
@@ -25,7 +27,19 @@ def cli(debug: bool) -> None:
     """Accounting service: invoices, payments, audit trail and e-mail. Spec section 9."""
 
 
-for command in (serve, worker, beat, dev, db, jobs, audit, token):
+for command in (
+    serve,
+    worker,
+    beat,
+    dev,
+    db,
+    jobs,
+    simulate_command,
+    audit,
+    token,
+    doctor,
+    numbers,
+):
     cli.add_command(command)
 
 

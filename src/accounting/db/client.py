@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
@@ -21,7 +22,15 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from accounting.errors import Misconfigured, Unavailable
+from accounting.db.failures import (
+    SERVER_VERSION_MIN,
+    UNAUTHORIZED,
+    CredentialsMissing,
+    NotAReplicaSet,
+    ServerTooOld,
+    explain,
+)
+from accounting.errors import Misconfigured
 
 Client: TypeAlias = AsyncIOMotorClient[dict[str, Any]]
 MongoDatabase: TypeAlias = AsyncIOMotorDatabase[dict[str, Any]]
@@ -31,7 +40,6 @@ DriverError = PyMongoError
 ConnectionLost = ConnectionFailure
 TimeLimitReached = ExecutionTimeout
 
-SERVER_VERSION_MIN: Final = (5, 0)
 # Used where the address does not say otherwise.
 CLIENT_DEFAULTS: Final[Mapping[str, Any]] = {
     "appname": "accounting",
@@ -39,14 +47,6 @@ CLIENT_DEFAULTS: Final[Mapping[str, Any]] = {
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
 }
-
-
-class NotAReplicaSet(Misconfigured):
-    """The server runs alone; transactions need a replica set, of one node at least."""
-
-
-class ServerTooOld(Misconfigured):
-    """The server is older than the oldest one this service was built for."""
 
 
 class _DecimalCodec(TypeCodec):
@@ -73,9 +73,13 @@ def open_client(uri: str) -> Client:
     Raises Misconfigured for an address that cannot be one.
     """
     try:
-        return AsyncIOMotorClient(uri, tz_aware=True, **_defaults_beside(uri))
-    except (InvalidURI, ConfigurationError, ValueError) as error:
-        raise Misconfigured(f"ACCOUNTING_MONGODB_URI is not a MongoDB address: {error}.") from None
+        with warnings.catch_warnings():
+            # The driver would ignore an option that it does not know, or whose value is none.
+            warnings.filterwarnings("error", category=UserWarning, module=r"pymongo\.")
+            return AsyncIOMotorClient(uri, tz_aware=True, **_defaults_beside(uri))
+    except (InvalidURI, ConfigurationError, ValueError, UserWarning) as error:
+        why = str(error).rstrip(".")
+        raise Misconfigured(f"ACCOUNTING_MONGODB_URI is not a MongoDB address: {why}.") from None
 
 
 def open_database(client: Client, name: str) -> MongoDatabase:
@@ -94,27 +98,40 @@ def open_database(client: Client, name: str) -> MongoDatabase:
 async def check_server(database: MongoDatabase) -> str:
     """Make sure that the server can keep our promises; returns a line that says what it is.
 
-    Raises Unavailable when nothing answers, NotAReplicaSet, ServerTooOld, or Misconfigured when the
-    server refuses our user.
+    Raises Unavailable when nothing answers, NotAReplicaSet, ServerTooOld, CredentialsMissing,
+    CredentialsWrong, or Misconfigured for an address that leads nowhere.
     """
     try:
         hello = await database.client.admin.command("hello")
         build = await database.client.admin.command("buildInfo")
-        await database.command("listCollections", nameOnly=True)
-    except ConnectionFailure as error:
-        raise Unavailable(f"MongoDB does not answer: {_first_line(error)}.") from None
-    except OperationFailure as error:
-        raise Misconfigured(f"MongoDB refuses this user: {_first_line(error)}.") from None
-    if "setName" not in hello:
-        raise NotAReplicaSet(
-            "MongoDB runs as a standalone server, but accounting needs transactions and so a "
-            "replica set; one node is enough: start mongod with --replSet and run rs.initiate()."
-        )
-    version = tuple(build["versionArray"][:2])
-    if version < SERVER_VERSION_MIN:
-        oldest = ".".join(map(str, SERVER_VERSION_MIN))
-        raise ServerTooOld(f"MongoDB {build['version']} is too old; {oldest} or newer is needed.")
+        if "setName" not in hello:
+            raise NotAReplicaSet(
+                "MongoDB runs as a standalone server, but accounting needs transactions and so a "
+                "replica set; one node is enough: start mongod with --replSet and run "
+                "rs.initiate()."
+            )
+        if tuple(build["versionArray"][:2]) < SERVER_VERSION_MIN:
+            raise ServerTooOld(f"MongoDB {build['version']}")
+        await _check_known(database)
+    except PyMongoError as error:
+        raise explain(error) from None
     return f"MongoDB {build['version']}, replica set {hello['setName']}"
+
+
+async def _check_known(database: MongoDatabase) -> None:
+    """Raises CredentialsMissing when the server asks who we are, and the address does not say.
+
+    What we may do once it knows us is another question: see `privileges`.
+    """
+    status = await database.client.admin.command("connectionStatus")
+    if status["authInfo"]["authenticatedUsers"]:
+        return
+    try:
+        await database.command("listCollections", nameOnly=True)
+    except OperationFailure as error:
+        if error.code != UNAUTHORIZED:
+            raise
+        raise CredentialsMissing from None
 
 
 async def is_primary_reachable(database: MongoDatabase) -> bool:
@@ -130,11 +147,3 @@ def _defaults_beside(uri: str) -> dict[str, Any]:
     # The driver would prefer our arguments to the operator's address.
     said = {name.lower() for name, _ in parse_qsl(urlsplit(uri).query)}
     return {name: value for name, value in CLIENT_DEFAULTS.items() if name.lower() not in said}
-
-
-def _first_line(error: Exception) -> str:
-    # The driver adds its settings and a dump of its whole topology.
-    text = str(error).splitlines()[0]
-    for tail in (" (configured timeouts", ", Timeout:", ", full error"):
-        text = text.split(tail)[0]
-    return text.rstrip(".")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
 from bson.codec_options import DatetimeConversion
 
 from accounting.db.client import CODEC_OPTIONS, MongoDatabase
+from accounting.db.database import Session
 
 Found: TypeAlias = dict[str, Any]
 
@@ -56,3 +58,35 @@ async def find_at_one_moment(
             order = [(sort.removeprefix("-"), -1 if sort.startswith("-") else 1)]
             found.append(await collection.find_one(dict(query), sort=order, session=session))
     return found
+
+
+class Snapshot:
+    """The documents as they all were at one moment, whatever is written meanwhile."""
+
+    def __init__(self, mongo: MongoDatabase, session: Session) -> None:
+        self._mongo = mongo
+        self._session = session
+
+    async def find(
+        self, collection: str, query: Mapping[str, object], fields: Sequence[str]
+    ) -> list[Found]:
+        """The documents that a bounded query finds, with these fields; all fields unless named."""
+        found = self._of(collection).find(dict(query), list(fields) or None, session=self._session)
+        return [raw async for raw in found]
+
+    async def aggregate(
+        self, collection: str, pipeline: Sequence[Mapping[str, Any]]
+    ) -> list[Found]:
+        """What a pipeline with a bounded result gives."""
+        found = self._of(collection).aggregate(list(pipeline), session=self._session)
+        return [raw async for raw in found]
+
+    def _of(self, collection: str) -> Any:
+        return self._mongo.get_collection(collection, codec_options=_CODEC_OPTIONS)
+
+
+@asynccontextmanager
+async def snapshot(mongo: MongoDatabase) -> AsyncIterator[Snapshot]:
+    """All reads inside see the same moment: that of the first one."""
+    async with await mongo.client.start_session(snapshot=True) as session:
+        yield Snapshot(mongo, session)

@@ -30,6 +30,7 @@ _BSON_TYPES: Mapping[type, tuple[str, ...]] = {
     datetime: ("date",),
     date: ("date",),
     str: ("string",),
+    bytes: ("binData",),
     dict: ("object",),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from accounting.db.database import Session, Transaction
@@ -39,9 +39,7 @@ async def start_bulk_issue(
 
     Raises Invalid for no ids, or more than BULK_ITEMS_MAX.
     """
-    numbers = await _find_numbers(invoice_ids, tx.session)
-    items = [NewItem(invoice_id, numbers.get(invoice_id)) for invoice_id in invoice_ids]
-    check_item_count(items, BULK_ITEMS_MAX)
+    items = await items_of(invoice_ids, session=tx.session)
     return await start_run(tx, RunKind.BULK_ISSUE, items, parameters={"skipEmail": skip_email})
 
 
@@ -68,10 +66,17 @@ async def issue_item(
     return DONE
 
 
-async def _find_numbers(
-    invoice_ids: Sequence[InvoiceId], session: Session | None
-) -> Mapping[InvoiceId, str]:
+async def items_of(
+    invoice_ids: Sequence[InvoiceId], *, session: Session | None = None
+) -> list[NewItem]:
+    """An item for each of these invoices, whether it exists or not, under its number.
+
+    Raises Invalid for no ids, or more than BULK_ITEMS_MAX.
+    """
     found = Invoice.get_motor_collection().find(
         {"_id": {"$in": list(invoice_ids)}}, {"invoiceNumber": 1}, session=session
     )
-    return {raw["_id"]: raw["invoiceNumber"] async for raw in found}
+    numbers = {raw["_id"]: raw["invoiceNumber"] async for raw in found}
+    items = [NewItem(invoice_id, numbers.get(invoice_id)) for invoice_id in invoice_ids]
+    check_item_count(items, BULK_ITEMS_MAX)
+    return items

@@ -151,6 +151,12 @@ async def find_invoices(
     return {InvoiceId(invoice.id): invoice async for invoice in found}
 
 
+async def list_invoice_ids(customer_id: UserId) -> list[InvoiceId]:
+    """All invoices of a customer, drafts as well."""
+    found = Invoice.get_motor_collection().find({"userId": customer_id}, {"_id": 1})
+    return [InvoiceId(raw["_id"]) async for raw in found]
+
+
 async def get_invoice(invoice_id: InvoiceId, *, session: Session | None = None) -> Invoice:
     """Raises InvoiceNotFound."""
     invoice = await Invoice.find_one({"_id": invoice_id}, session=session)

@@ -15,6 +15,7 @@ from accounting.db.database import Database, DuplicateValue, Transaction
 from accounting.ids import new_id
 from accounting.invoices.documents import Invoice, PricingSnapshot, get_invoice
 from accounting.invoices.numbers import catch_up_counter, take_numbers
+from accounting.invoices.papers import delete_pdf
 from accounting.invoices.rules import (
     BillingPeriodFixed,
     BillingTerms,
@@ -128,7 +129,7 @@ async def update_invoice(
 async def delete_invoice(
     tx: Transaction, invoice_id: InvoiceId, *, expected_version: int | None = None
 ) -> Invoice:
-    """Delete a draft, or a cancelled invoice, with its e-mails; the trail keeps its last state.
+    """Delete a draft, or a cancelled invoice, with its e-mails and PDF; the trail keeps its state.
 
     Its number is not used again. Spec: section 4, "delete".
     Raises InvoiceNotFound, StaleVersion, InvalidTransition.
@@ -140,6 +141,7 @@ async def delete_invoice(
     await invoice.remove(tx, expect={"status": invoice.status})
     await delete_payments(tx, invoice_id)
     await delete_notifications(tx, invoice_id)
+    await delete_pdf(tx, invoice_id)
     await record_change(tx, AuditAction.INVOICE_DELETED, invoice, None, "deleted")
     return invoice
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date, timedelta
 from enum import IntEnum
 from typing import Final
 
-from accounting.invoices.rules import InvoiceStatus
 from accounting.notifications.contents import Tone
 from accounting.notifications.rules import NotificationType
 
@@ -42,12 +40,6 @@ class ReminderStep(IntEnum):
 
 
 _STEP_OF_KEY: Final = {step.key: step for step in ReminderStep}
-_WITHHELD_WHEN: Final[Mapping[InvoiceStatus, str]] = {
-    InvoiceStatus.DRAFT: "the invoice is a draft",
-    InvoiceStatus.PAID: "the invoice was paid before",
-    InvoiceStatus.CANCELLED: "the invoice was cancelled before",
-    InvoiceStatus.REFUNDED: "the invoice was refunded before",
-}
 
 
 def due_step(due: date, *, issued: date, today: date) -> ReminderStep | None:
@@ -85,8 +77,3 @@ def step_named(key: str, *, days_overdue: int) -> ReminderStep | None:
         return _STEP_OF_KEY[key]
     begun = [step for step in ReminderStep if 0 < step <= days_overdue]
     return max(begun, default=None)
-
-
-def why_withheld(status: InvoiceStatus) -> str | None:
-    """Why a reminder about an invoice in this status must not go out; None when it may."""
-    return _WITHHELD_WHEN.get(status)

@@ -13,6 +13,7 @@ from accounting.db.database import Transaction
 from accounting.ids import ObjectId
 from accounting.invoices.documents import Invoice, PricingSnapshot
 from accounting.invoices.drafts import new_draft
+from accounting.invoices.papers import FREEZE_JOB
 from accounting.invoices.rules import BillingTerms, InvoiceId, due_date
 from accounting.invoices.service import changes_at_issue, mail_of_issue
 from accounting.invoices.trail import change_entry
@@ -53,6 +54,7 @@ async def create_generated_invoices(
             draft, invoice = invoice, _issued(tx, terms, invoice, order.customer)
             what = f"issued to {order.customer.name}"
             entries.append(change_entry(AuditAction.INVOICE_ISSUED, draft, invoice, what))
+            tx.enqueue(FREEZE_JOB, str(invoice.id))
             if order.customer.email:
                 mails.append(mail_of_issue(InvoiceId(invoice.id), order.customer.email, terms))
         invoices.append(invoice)

@@ -11,18 +11,20 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from accounting.actor import SYSTEM
-from accounting.audit.rules import AuditAction, EntityType
-from accounting.audit.service import NewEntry, record_all
+from accounting.audit.service import record_all
 from accounting.clock import as_stored_day, business_day
 from accounting.db.database import Database, DuplicateValue, Session, TooBusy, Transaction
 from accounting.invoices.documents import Invoice
 from accounting.invoices.dunning import ReminderStep, due_dates_in_sequence, due_step
+from accounting.invoices.mail import address_of
 from accounting.invoices.rules import OPEN_STATUSES, BillingTerms, InvoiceId, InvoiceStatus
-from accounting.notifications.documents import InvoiceNotification, find_dedupe_keys
+from accounting.invoices.trail import mail_entry
+from accounting.notifications.documents import find_dedupe_keys
+from accounting.notifications.notes import note_unsubscribed
 from accounting.notifications.rules import NotificationType, dedupe_key
 from accounting.notifications.service import NewNotification, queue_notifications
+from accounting.optouts.service import find_opted_out
 from accounting.platform.reader import Platform
-from accounting.platform.rules import PlatformUser
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,8 @@ async def queue_reminders(
     """Queue every reminder that is due on `today` and was not queued before; counts by kind.
 
     The daily job: however often and at once it runs, each step of an invoice is queued once. In
-    batches of one transaction each. Spec: section 6, "reminders".
+    batches of one transaction each. One to a customer who has unsubscribed is noted as such, and is
+    not sent or counted. Spec: section 6, "reminders".
     `on_progress` gets the number queued so far.
     """
     queued: Counter[NotificationType] = Counter()
@@ -150,33 +153,26 @@ async def _queue_batch(
     ).to_list()
     due = await _not_queued(_due_of(open_ones, terms.zone, today), session=tx.session)
     customers = await platform.find_users({reminder.invoice.user_id for reminder in due})
-    mails: list[NewNotification] = []
-    reminders: list[_Reminder] = []
-    for reminder in due:
-        if to := _whom_to_remind(reminder.invoice, customers.get(reminder.invoice.user_id)):
-            mails.append(_mail(reminder, to, terms))
-            reminders.append(reminder)
-    notifications = await queue_notifications(tx, mails)
+    addressed = [
+        (reminder, _mail(reminder, to, terms))
+        for reminder in due
+        if (to := address_of(reminder.invoice, customers.get(reminder.invoice.user_id)))
+    ]
+    opted_out = await find_opted_out(
+        {reminder.invoice.user_id for reminder, _ in addressed}, session=tx.session
+    )
+    wanted = [pair for pair in addressed if pair[0].invoice.user_id not in opted_out]
+    unwanted = [pair for pair in addressed if pair[0].invoice.user_id in opted_out]
+    rows = await queue_notifications(tx, [mail for _, mail in wanted])
+    rows += await note_unsubscribed(tx, [mail for _, mail in unwanted])
     entries = [
-        _entry(reminder, notification)
-        for reminder, notification in zip(reminders, notifications, strict=True)
+        mail_entry(reminder.invoice, row, reminder.step.key)
+        for (reminder, _), row in zip([*wanted, *unwanted], rows, strict=True)
     ]
     # The entry is also where this meets a payment of the same invoice at the same time: both
     # continue its chain, so that one of them runs again and sees the other.
     await record_all(tx, entries)
-    return Counter(reminder.step.notification_type for reminder in reminders)
-
-
-def _whom_to_remind(invoice: Invoice, customer: PlatformUser | None) -> str | None:
-    """The address that a reminder goes to; None when there is none to send it to.
-
-    The one the customer has now: a reminder to an address that he gave up would not be read. Of a
-    deleted customer it is the one to which the invoice was issued. This alone decides who is
-    reminded, so that here is the place to leave out customers who have unsubscribed.
-    """
-    if customer is not None and not customer.is_deleted:
-        return customer.email or None
-    return (invoice.customer and invoice.customer.email) or None
+    return Counter(reminder.step.notification_type for reminder, _ in wanted)
 
 
 def _mail(reminder: _Reminder, to: str, terms: BillingTerms) -> NewNotification:
@@ -186,24 +182,4 @@ def _mail(reminder: _Reminder, to: str, terms: BillingTerms) -> NewNotification:
         to=to,
         cc=terms.mail_cc,
         dedupe_key=reminder.dedupe_key,
-    )
-
-
-def _entry(reminder: _Reminder, notification: InvoiceNotification) -> NewEntry:
-    """A queued reminder changes nothing else, so that no other entry would tell of this write.
-
-    INVOICE_SENT_TO_CUSTOMER is the action of the seed that comes nearest: the invoice was handed
-    over for sending. Whether it arrived at the mail server, EMAIL_SENT or EMAIL_FAILED will tell.
-    """
-    number, step = reminder.invoice.invoice_number, reminder.step
-    return NewEntry(
-        AuditAction.INVOICE_SENT_TO_CUSTOMER,
-        (EntityType.INVOICE, reminder.invoice_id),
-        f"Invoice {number}: {step.notification_type} {step.key} queued to {notification.sent_to}",
-        after={
-            "notificationId": notification.id,
-            "notificationType": notification.notification_type,
-            "step": step.key,
-            "sentTo": notification.sent_to,
-        },
     )

@@ -11,6 +11,8 @@ from accounting.audit.rules import AuditAction
 from accounting.clock import as_stored_day, business_day
 from accounting.db.database import Database, Transaction
 from accounting.invoices.documents import CustomerSnapshot, Invoice, get_invoice
+from accounting.invoices.mailing import tell_of_cancellation
+from accounting.invoices.papers import FREEZE_JOB
 from accounting.invoices.rules import (
     BillingTerms,
     HasPayments,
@@ -41,7 +43,7 @@ async def issue_invoice(
     skip_email: bool = False,
     expected_version: int | None = None,
 ) -> Invoice:
-    """Make a draft final: freeze the customer and queue the e-mail that carries it.
+    """Make a draft final: freeze customer and PDF, and queue the e-mail that carries it.
 
     Spec: section 4, "issue".
     Raises InvoiceNotFound, StaleVersion, InvalidTransition, CustomerNotFound.
@@ -59,6 +61,7 @@ async def issue_invoice(
     )
     what = f"issued to {customer.name}"
     await record_change(tx, AuditAction.INVOICE_ISSUED, draft, issued, what)
+    tx.enqueue(FREEZE_JOB, str(invoice_id))
     if customer.email and not skip_email:
         await queue_notifications(tx, [mail_of_issue(invoice_id, customer.email, terms)])
     return issued
@@ -97,7 +100,7 @@ def mail_of_issue(invoice_id: InvoiceId, to: str, terms: BillingTerms) -> NewNot
 async def cancel_invoice(
     tx: Transaction, invoice_id: InvoiceId, reason: str, *, expected_version: int | None = None
 ) -> Invoice:
-    """End an unpaid invoice for good; it keeps its number.
+    """End an unpaid invoice for good; it keeps its number. Who got it by e-mail is told so.
 
     Spec: section 4, "cancel". Raises InvoiceNotFound, StaleVersion, InvalidTransition, HasPayments.
     """
@@ -116,6 +119,7 @@ async def cancel_invoice(
     )
     what = f"cancelled: {reason}"
     await record_change(tx, AuditAction.INVOICE_CANCELLED, invoice, cancelled, what)
+    await tell_of_cancellation(tx, cancelled)
     return cancelled
 
 

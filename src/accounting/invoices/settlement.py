@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 from accounting.audit.rules import AuditAction
 from accounting.clock import business_day
 from accounting.db.database import Session, Transaction
-from accounting.invoices.documents import Invoice, get_invoice
+from accounting.invoices.documents import Invoice, get_invoice, list_invoice_ids
+from accounting.invoices.mailing import confirm_payments
 from accounting.invoices.rules import (
     OPEN_STATUSES,
     CostPaymentOfAnotherCustomer,
@@ -62,7 +63,8 @@ async def record_payment(
 ) -> tuple[Invoice, InvoicePayment]:
     """Apply a cost payment, or a part of it, to an invoice; the last cent makes it PAID.
 
-    Left out, the amount is the most that both sides allow. Spec: section 4, "Allocation".
+    Left out, the amount is the most that both sides allow. The customer is told, see
+    `confirm_payments`. Spec: section 4, "Allocation".
     Raises InvoiceNotFound, StaleVersion, InvalidTransition, CostPaymentNotFound,
     CostPaymentUnusable, CostPaymentOfAnotherCustomer, CostPaymentSpent, PaymentExceedsBalance,
     PaymentAlreadyApplied.
@@ -73,7 +75,9 @@ async def record_payment(
     cost_payment = await get_cost_payment(platform, cost_payment_id)
     if cost_payment.user_id != invoice.user_id:
         raise CostPaymentOfAnotherCustomer(cost_payment_id, invoice.invoice_number)
-    return await _apply(tx, invoice, cost_payment, amount=amount, paid_date=paid_date)
+    applied = await _apply(tx, invoice, cost_payment, amount=amount, paid_date=paid_date)
+    await confirm_payments(tx, platform, [applied])
+    return applied
 
 
 async def remove_invoice_payment(
@@ -169,13 +173,13 @@ async def allocate_payments(
         )
         invoices[invoice_id] = changed
         made.append(Allocation(changed, payment))
+    await confirm_payments(tx, platform, [(each.invoice, each.payment) for each in made])
     return made
 
 
 async def payments_of_customer(customer_id: UserId) -> dict[str, object]:
     """The filter that finds the payments of a customer's invoices."""
-    invoices = Invoice.get_motor_collection().find({"userId": customer_id}, {"_id": 1})
-    return {"invoiceId": {"$in": [raw["_id"] async for raw in invoices]}}
+    return {"invoiceId": {"$in": await list_invoice_ids(customer_id)}}
 
 
 async def _list_open(customer_id: UserId, session: Session | None) -> dict[InvoiceId, Invoice]:

@@ -9,6 +9,8 @@ from accounting.audit.service import NewEntry, record, record_all
 from accounting.db.database import Transaction
 from accounting.invoices.documents import Invoice
 from accounting.invoices.rules import InvoiceId
+from accounting.notifications.documents import InvoiceNotification
+from accounting.notifications.rules import NotificationStatus
 from accounting.payments.documents import InvoicePayment
 
 
@@ -65,4 +67,26 @@ async def record_payment_change(
         f"Payment of {payment.amount_paid} {what} invoice {invoice.invoice_number}",
         before={"amountPaid": before} | ({} if is_added else facts),
         after={"amountPaid": after} | (facts if is_added else {}),
+    )
+
+
+def mail_entry(invoice: Invoice, queued: InvoiceNotification, step: str = "") -> NewEntry:
+    """The entry of an e-mail that was queued, or left unsent for good, with no other change.
+
+    INVOICE_SENT_TO_CUSTOMER is the action of the seed that comes nearest: the invoice was handed
+    over for sending. Whether it arrived at the mail server, EMAIL_SENT or EMAIL_FAILED will tell.
+    """
+    what = f"{queued.notification_type} {step}".strip()
+    is_unwanted = queued.status is NotificationStatus.UNSUBSCRIBED
+    how = "not sent, unsubscribed" if is_unwanted else f"queued to {queued.sent_to}"
+    return NewEntry(
+        AuditAction.INVOICE_SENT_TO_CUSTOMER,
+        (EntityType.INVOICE, InvoiceId(invoice.id)),
+        f"Invoice {invoice.invoice_number}: {what} {how}",
+        after={
+            "notificationId": queued.id,
+            "notificationType": queued.notification_type,
+            **({"step": step} if step else {}),
+            "sentTo": queued.sent_to,
+        },
     )

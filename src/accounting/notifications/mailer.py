@@ -13,10 +13,11 @@ import asyncio
 import email.policy
 import logging
 import re
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from aiosmtplib import (
@@ -72,11 +73,22 @@ OFFER_SECONDS_MAX: Final = 20.0
 VERDICT_SECONDS_MAX: Final = 80.0
 
 
+# Called once everything but the content was accepted; nothing of it is sent where this raises.
+OnHandover: TypeAlias = Callable[[], Awaitable[None]]
+
+
+async def _do_nothing() -> None:
+    """For senders who do not keep a record."""
+
+
 class Mailer(Protocol):
     """Whatever can send an e-mail."""
 
-    async def send(self, message: EmailMessage) -> None:
-        """Return when the mail was accepted. Raises MailNotAccepted otherwise."""
+    async def send(self, message: EmailMessage, *, on_handover: OnHandover = _do_nothing) -> None:
+        """Return when the mail was accepted. Raises MailNotAccepted otherwise.
+
+        Before `on_handover` has returned the mail cannot arrive, after that it may.
+        """
 
 
 @dataclass(frozen=True, repr=False)  # a repr would show the password in logs
@@ -133,10 +145,10 @@ class SmtpMailer:
         self._timeout_seconds = timeout_seconds
         self._verdict_seconds = verdict_seconds
 
-    async def send(self, message: EmailMessage) -> None:
+    async def send(self, message: EmailMessage, *, on_handover: OnHandover = _do_nothing) -> None:
         """Return when the server has accepted the mail for its To recipient.
 
-        Takes at most `timeout_seconds` from connecting to the content, and `verdict_seconds` from
+        Takes at most `timeout_seconds` from connecting to `on_handover`, and `verdict_seconds` from
         there to the last reply.
         Raises TemporaryFailure, RecipientRefused, PermanentFailure or OutcomeUnknown.
         """
@@ -145,12 +157,14 @@ class SmtpMailer:
         smtp = self._server.client()
         try:
             await self._offer(smtp, message, deadline)
+            await on_handover()
             await self._hand_over(smtp, content)
         except (TemporaryFailure, RecipientRefused, PermanentFailure):
             _hang_up(smtp)
             raise
         except BaseException:
-            # No reply, or cancelled: what still waits in the send buffer must not follow later.
+            # No reply, cancelled, or not to be sent after all: what still waits in the send buffer
+            # must not follow later.
             _abort(smtp)
             raise
         _hang_up(smtp)

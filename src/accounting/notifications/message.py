@@ -1,4 +1,4 @@
-"""An e-mail as it travels: headers, the two bodies, addresses; `mailer.py` sends it."""
+"""An e-mail as it travels: headers, the two bodies, attachments; `mailer.py` sends it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from typing import Final
+from email.policy import EmailPolicy
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -35,6 +36,25 @@ _TEMPLATES: Final = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+
+
+class _AddressHeader(UnstructuredHeader):
+    """A header that is one long web address: on one line and as it is.
+
+    Folded as others are, it would be taken for a word to be encoded, and no mail program finds an
+    address in that.
+    """
+
+    def fold(self, *, policy: Any) -> str:
+        # What BaseHeader, which the registry adds, knows: the header's name.
+        name: str = getattr(self, "name")  # noqa: B009
+        return f"{name}: {self}{policy.linesep}"
+
+
+_HEADERS: Final = HeaderRegistry()
+# The registry adds the base class, which the types do not know.
+_HEADERS.map_to_type("list-unsubscribe", _AddressHeader)  # type: ignore[arg-type]
+_POLICY: Final = EmailPolicy(header_factory=_HEADERS)
 
 
 class UndeliverableAddress(Invalid):
@@ -68,10 +88,28 @@ class Envelope:
     date: datetime
 
 
-def compose_mail(content: Content, envelope: Envelope) -> EmailMessage:
+@dataclass(frozen=True)
+class Links:
+    """Where the reader finds the invoice, and where he stops e-mails of this kind, if he can."""
+
+    invoice: str
+    unsubscribe: str | None = None
+
+
+@dataclass(frozen=True)
+class Pdf:
+    """A document to go along."""
+
+    filename: str
+    content: bytes
+
+
+def compose_mail(
+    content: Content, envelope: Envelope, links: Links, pdf: Pdf | None = None
+) -> EmailMessage:
     """Write an e-mail in HTML and in plain text. Raises UndeliverableAddress."""
     from_mailbox = parse_mailbox(envelope.sender)
-    message = EmailMessage()
+    message = EmailMessage(policy=_POLICY)
     message["Subject"] = content.subject
     message["From"] = from_mailbox
     message["To"] = parse_mailbox(envelope.to)
@@ -80,14 +118,26 @@ def compose_mail(content: Content, envelope: Envelope) -> EmailMessage:
     message["Date"] = envelope.date
     message["Message-ID"] = envelope.message_id
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: keeps holiday replies away
+    if links.unsubscribe:
+        # RFC 8058: mail programs show a button that needs no visit to a page.
+        message["List-Unsubscribe"] = f"<{links.unsubscribe}>"
+        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
 
-    sender_name = from_mailbox.display_name or from_mailbox.addr_spec
-    words = {**content.words, "sender_name": sender_name}
+    words = {
+        **content.words,
+        "sender_name": from_mailbox.display_name or from_mailbox.addr_spec,
+        "invoice_url": links.invoice,
+        "unsubscribe_url": links.unsubscribe or "",
+    }
     # Quoted-printable is plain ASCII with short lines, which no server on the way has to rewrite.
     text = _TEMPLATES.get_template(f"{content.template}.txt").render(words)
     message.set_content(text, cte="quoted-printable")
     html = _TEMPLATES.get_template(f"{content.template}.html").render(words)
     message.add_alternative(html, subtype="html", cte="quoted-printable")
+    if pdf is not None:
+        message.add_attachment(
+            pdf.content, maintype="application", subtype="pdf", filename=pdf.filename
+        )
     return message
 
 

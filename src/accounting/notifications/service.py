@@ -1,83 +1,43 @@
-"""The outbox: a row written with the change it tells of, delivered later by a worker.
+"""The outbox: rows written with the change that they tell of; `sending` delivers them later.
 
 The stored row is the truth and the queue a hint: a lost message costs a minute, not an e-mail.
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from email.message import EmailMessage
 from typing import Final
 
-from accounting.actor import SYSTEM
 from accounting.audit.rules import AuditAction, EntityType
-from accounting.audit.service import record
-from accounting.clock import after
-from accounting.db.database import Database, Session, Transaction
-from accounting.errors import AccountingError
+from accounting.audit.service import NewEntry, record, record_all
+from accounting.db.database import Transaction
 from accounting.ids import ObjectId, new_id
 from accounting.notifications.documents import InvoiceNotification
-from accounting.notifications.mailer import (
-    Mailer,
-    MailNotAccepted,
-    RecipientRefused,
-    TemporaryFailure,
-)
 from accounting.notifications.rules import (
-    FAILURE_REASON_LENGTH_MAX,
-    LEASE_SECONDS,
-    RETRY_DELAYS_SECONDS,
+    EmailNotFailed,
     NotificationId,
     NotificationStatus,
     NotificationType,
-    next_retry_at,
 )
-
-logger = logging.getLogger(__name__)
 
 DELIVER_JOB: Final = "notifications.deliver"
 VIEW_TOKEN_BYTES: Final = 32
-
-# What a failure means for the row; PENDING is tried again. The rest has failed for good.
-_STATUS_AFTER: Final[Mapping[type[MailNotAccepted], NotificationStatus]] = {
-    TemporaryFailure: NotificationStatus.PENDING,
-    RecipientRefused: NotificationStatus.BOUNCED,
-}
-
-Compose = Callable[[InvoiceNotification], Awaitable[EmailMessage]]
-
-
-class MailWithheld(Exception):
-    """Raised by `Compose` when the e-mail must not go out any more; its row ends with `status`."""
-
-    def __init__(self, reason: str, status: NotificationStatus = NotificationStatus.FAILED) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
+# What can be sent again as the same e-mail.
+_NOT_SENT: Final = frozenset({NotificationStatus.FAILED, NotificationStatus.BOUNCED})
 
 
 @dataclass(frozen=True, slots=True)
 class NewNotification:
-    """What an e-mail to be queued is made from."""
+    """What an e-mail to be queued is made from; `run_id` is the batch run that wants to know."""
 
     notification_type: NotificationType
     invoice_id: ObjectId
     to: str
     cc: Sequence[str]
     dedupe_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """How an attempt to send ended."""
-
-    status: NotificationStatus
-    reason: str | None = None
-    message_id: str | None = None
+    run_id: ObjectId | None = None
 
 
 async def queue_notification(
@@ -113,6 +73,7 @@ async def queue_notifications(
             sent_to=mail.to,
             cc_emails=list(mail.cc),
             dedupe_key=mail.dedupe_key,
+            run_id=mail.run_id,
             view_token=secrets.token_urlsafe(VIEW_TOKEN_BYTES),
             created_at=tx.now,
         )
@@ -124,15 +85,73 @@ async def queue_notifications(
     return notifications
 
 
-async def list_notifications(
-    invoice_id: ObjectId, *, session: Session | None = None
-) -> list[InvoiceNotification]:
-    """The e-mails about an invoice, oldest first."""
-    return (
-        await InvoiceNotification.find({"invoiceId": invoice_id}, session=session)
-        .sort("_id")
-        .to_list()
+def check_not_sent(row: InvoiceNotification) -> None:
+    """Raises EmailNotFailed unless this e-mail was not sent, and so can be sent again."""
+    if row.status not in _NOT_SENT:
+        raise EmailNotFailed(NotificationId(row.id), row.status)
+
+
+async def requeue_notification(
+    tx: Transaction, failed: InvoiceNotification, *, to: str
+) -> InvoiceNotification:
+    """Make an e-mail that was not sent PENDING anew, with all its retries, to this address.
+
+    It keeps its Message-ID: should the first copy have arrived after all, the second is known as
+    one. Raises EmailNotFailed; DocumentChanged when two ask at once.
+    """
+    check_not_sent(failed)
+    queued = await failed.change(
+        tx,
+        expect={"status": failed.status},
+        status=NotificationStatus.PENDING,
+        sent_to=to,
+        failure_reason=None,
+        retry_count=0,
+        next_retry_at=None,
+        lease_until=None,
+        handed_over_at=None,
     )
+    await record(
+        tx,
+        AuditAction.EMAIL_RETRY,
+        (EntityType.INVOICE, queued.invoice_id),
+        f"E-mail {queued.notification_type} queued again to {to}",
+        before=failed.snapshot(),
+        after={**queued.snapshot(), "notificationId": queued.id},
+    )
+    tx.enqueue(DELIVER_JOB, str(queued.id))
+    return queued
+
+
+async def withdraw_notifications(
+    tx: Transaction, rows: Sequence[InvoiceNotification], reason: str
+) -> None:
+    """End those of these e-mails that wait, so that they do not go out any more.
+
+    Not one whose content is on its way. A worker that is about to send one finds that it lost it.
+    """
+    entries: list[NewEntry] = []
+    for row in rows:
+        if row.status is not NotificationStatus.PENDING or row.handed_over_at is not None:
+            continue
+        ended = await row.change(
+            tx,
+            expect={"status": row.status, "handedOverAt": None},
+            status=NotificationStatus.FAILED,
+            failure_reason=reason,
+            next_retry_at=None,
+            lease_until=None,
+        )
+        entries.append(
+            NewEntry(
+                AuditAction.EMAIL_FAILED,
+                (EntityType.INVOICE, ended.invoice_id),
+                f"E-mail {ended.notification_type} not sent: {reason}",
+                before=row.snapshot(),
+                after={**ended.snapshot(), "notificationId": ended.id},
+            )
+        )
+    await record_all(tx, entries)
 
 
 async def delete_notifications(tx: Transaction, invoice_id: ObjectId) -> None:
@@ -140,116 +159,3 @@ async def delete_notifications(tx: Transaction, invoice_id: ObjectId) -> None:
     await InvoiceNotification.find({"invoiceId": invoice_id}, session=tx.session).delete(
         session=tx.session
     )
-
-
-async def list_due(
-    db: Database, *, limit: int, due_by: datetime | None = None
-) -> list[NotificationId]:
-    """The e-mails that wait to be sent now, or by then, and that nobody holds, oldest first."""
-    now = db.clock()
-    due = InvoiceNotification.get_motor_collection().find(_due(due_by or now, now), {"_id": 1})
-    return [raw["_id"] async for raw in due.sort("_id", 1).limit(limit)]
-
-
-async def deliver_notification(
-    db: Database,
-    notification_id: NotificationId,
-    *,
-    mailer: Mailer,
-    compose: Compose,
-    due_by: datetime | None = None,
-) -> InvoiceNotification | None:
-    """Send one e-mail if it is due and nobody else holds it; returns the row, or None.
-
-    Safe to call twice and at the same time: the claim is one atomic write. The outcome is stored
-    with its audit entry, also when it is a bug: no row is tried without end. `due_by` stands in
-    for the present when retries that are due later are wanted now. Spec: section 6.
-    """
-    claimed = await _claim(db, notification_id, due_by or db.clock())
-    if claimed is None:
-        return None
-    outcome = await _attempt(claimed, mailer, compose)
-    ended: InvoiceNotification = await db.run(SYSTEM, _end_attempt, claimed, outcome)
-    return ended
-
-
-async def _attempt(claimed: InvoiceNotification, mailer: Mailer, compose: Compose) -> _Outcome:
-    if claimed.retry_count > len(RETRY_DELAYS_SECONDS):
-        return _Outcome(NotificationStatus.FAILED, "its worker died again and again")
-    try:
-        message = await compose(claimed)
-        await mailer.send(message)
-    except MailWithheld as withheld:
-        return _Outcome(withheld.status, withheld.reason)
-    except MailNotAccepted as failure:
-        status = _STATUS_AFTER.get(type(failure), NotificationStatus.FAILED)
-        return _Outcome(status, failure.reason)
-    except AccountingError as error:  # no such invoice, or an address that cannot be written to
-        return _Outcome(NotificationStatus.FAILED, error.sentence)
-    except Exception as error:  # a bug: it must neither stop the others nor come back for ever
-        logger.exception("notification %s could not be sent", claimed.id)
-        return _Outcome(NotificationStatus.PENDING, f"internal error: {type(error).__name__}")
-    return _Outcome(NotificationStatus.SENT, message_id=message["Message-ID"])
-
-
-async def _claim(
-    db: Database, notification_id: NotificationId, due_by: datetime
-) -> InvoiceNotification | None:
-    now = db.clock()
-    lease_until = after(now, seconds=LEASE_SECONDS)
-    rows = InvoiceNotification.get_motor_collection()
-    before = await rows.find_one_and_update(
-        {"_id": notification_id, **_due(due_by, now)}, {"$set": {"leaseUntil": lease_until}}
-    )
-    if before is None:
-        return None
-    claimed = {**before, "leaseUntil": lease_until}
-    if before["leaseUntil"] is not None:
-        # Its last holder died without a word: that was a try as well, or a row that kills its
-        # worker would be tried for ever.
-        claimed["retryCount"] += 1
-        await rows.update_one({"_id": notification_id}, {"$inc": {"retryCount": 1}})
-    row: InvoiceNotification = InvoiceNotification.model_validate(claimed)
-    return row
-
-
-def _due(due_by: datetime, now: datetime) -> dict[str, object]:
-    """PENDING, its retry due, and held by nobody: a lease is always one of the real clock."""
-    return {
-        "status": NotificationStatus.PENDING,
-        "nextRetryAt": {"$not": {"$gt": due_by}},
-        "leaseUntil": {"$not": {"$gt": now}},
-    }
-
-
-async def _end_attempt(
-    tx: Transaction, claimed: InvoiceNotification, outcome: _Outcome
-) -> InvoiceNotification:
-    changes: dict[str, object] = {
-        "status": outcome.status,
-        "next_retry_at": None,
-        "failure_reason": (outcome.reason or "")[:FAILURE_REASON_LENGTH_MAX] or None,
-        "lease_until": None,
-    }
-    action, words = AuditAction.EMAIL_FAILED, f"not sent: {outcome.reason}"
-    if outcome.status is NotificationStatus.SENT:
-        changes |= {"sent_at": tx.now, "message_id": outcome.message_id}
-        action, words = AuditAction.EMAIL_SENT, f"sent to {claimed.sent_to}"
-    elif outcome.status is NotificationStatus.PENDING:
-        retry_at = next_retry_at(claimed.retry_count, tx.now)
-        if retry_at is None:
-            changes["status"] = NotificationStatus.FAILED
-        else:
-            changes |= {"next_retry_at": retry_at, "retry_count": claimed.retry_count + 1}
-            action, words = AuditAction.EMAIL_RETRY, f"not sent yet: {outcome.reason}"
-    # Only the holder of this very lease may write the outcome.
-    ended = await claimed.change(tx, expect={"leaseUntil": claimed.lease_until}, **changes)
-    await record(
-        tx,
-        action,
-        (EntityType.INVOICE, ended.invoice_id),
-        f"E-mail {ended.notification_type} {words}",
-        before=claimed.snapshot(),
-        after={**ended.snapshot(), "notificationId": ended.id},
-    )
-    return ended

@@ -54,6 +54,10 @@ class Platform(Protocol):
 
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None: ...
 
+    async def find_cost_payments(
+        self, cost_payment_ids: Iterable[CostPaymentId]
+    ) -> dict[CostPaymentId, CostPayment]: ...
+
     async def list_usable_payments(self, user_id: UserId, limit: int) -> list[CostPayment]: ...
 
     async def page_of_payments(
@@ -119,6 +123,14 @@ class MongoPlatform:
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None:
         raw = await self._cost_payments.find_one({"_id": cost_payment_id}, _COST_PAYMENT_FIELDS)
         return _cost_payment(raw) if raw else None
+
+    async def find_cost_payments(
+        self, cost_payment_ids: Iterable[CostPaymentId]
+    ) -> dict[CostPaymentId, CostPayment]:
+        found = self._cost_payments.find(
+            {"_id": {"$in": list(set(cost_payment_ids))}}, _COST_PAYMENT_FIELDS
+        )
+        return {CostPaymentId(raw["_id"]): _cost_payment(raw) async for raw in found}
 
     async def list_usable_payments(self, user_id: UserId, limit: int) -> list[CostPayment]:
         """Those that can pay invoices, oldest first."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from accounting.money import ZERO
 from accounting.printing.company import Company
@@ -72,7 +72,7 @@ class PrintedInvoice:
 
 def render_invoice(facts: PrintedInvoice, company: Company) -> bytes:
     """The invoice as PDF, A4; the same facts give the same bytes. Takes some 8 ms of one core."""
-    return typeset("invoice", _words_of(facts, company), created_on=facts.issued_on)
+    return typeset("invoice", words_of(facts, company), created_on=facts.issued_on)
 
 
 async def render_invoice_in_thread(facts: PrintedInvoice, company: Company) -> bytes:
@@ -80,8 +80,8 @@ async def render_invoice_in_thread(facts: PrintedInvoice, company: Company) -> b
     return await asyncio.to_thread(render_invoice, facts, company)
 
 
-def _words_of(facts: PrintedInvoice, company: Company) -> dict[str, object]:
-    """Everything as a customer reads it; the template only places it."""
+def words_of(facts: PrintedInvoice, company: Company) -> dict[str, Any]:
+    """Everything as a customer reads it, on paper and on the page; templates only place it."""
     billed_to = [facts.company_name or "", facts.customer_name, facts.customer_email]
     customer = [line for line in map(one_line, billed_to) if line]
     period = long_month(facts.billing_period) if facts.billing_period else ""

@@ -14,6 +14,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,8 @@ import manimgx_fonts
 import manimgx_fonts_cjk
 import typst
 
+# What makes our PDFs; another version may set the same words in other bytes.
+RENDERER: Final = f"typst {version('typst')}"
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 # For archives (ISO 19005, "PDF/A") and for screen readers (ISO 14289, "PDF/UA").
 _STANDARDS: Final[list[typst.PDFStandard]] = ["a-2a", "ua-1"]

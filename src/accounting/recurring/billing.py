@@ -53,7 +53,9 @@ class Charge:
 
     def __str__(self) -> str:
         done = "issue" if self.is_issued else "draft"
-        return f"{done} {self.total_miners} x {self.unit_price} = {self.total_amount}"
+        source = f"price {self.pricing_config_id}" if self.pricing_config_id else "the template"
+        amounts = f"{self.total_miners} x {self.unit_price} = {self.total_amount}"
+        return f"{done} {amounts} by {source}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,9 @@ def decide(
     occurrence = next((found for found in due if found.period == period), None)
     if number := facts.generated.get((ObjectId(template.id), period)):
         reason = f"Invoice {number} was generated before."
-        return NothingToBill(ALREADY_GENERATED_CODE, reason), _generated(schedule, occurrence)
+        if due and occurrence == due[0]:
+            schedule = _generated(schedule, occurrence)
+        return NothingToBill(ALREADY_GENERATED_CODE, reason), schedule
     if not template.is_active:
         return NothingToBill(
             NOT_ACTIVE_CODE, "The recurring invoice is paused or deleted."
@@ -112,7 +116,7 @@ def decide(
     if occurrence is None:
         return NothingToBill(NOT_DUE_CODE, f"{period} is not due, or no longer."), schedule
     if occurrence != due[0]:
-        reason = f"{due[0].period} comes first, and it failed."
+        reason = f"{due[0].period} comes first, and it is still open."
         return CannotBill(EARLIER_PERIOD_OPEN_CODE, reason), schedule
     decision = _bill(template, occurrence.scheduled_date, facts)
     if isinstance(decision, Charge):
@@ -155,9 +159,7 @@ def decide_all(
     return decisions, schedules
 
 
-def _generated(schedule: Schedule, occurrence: Occurrence | None) -> Schedule:
-    if occurrence is None:
-        return schedule
+def _generated(schedule: Schedule, occurrence: Occurrence) -> Schedule:
     return replace(schedule, last_generated_date=occurrence.scheduled_date)
 
 

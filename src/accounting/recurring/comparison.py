@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from accounting.clock import as_stored_day
+from accounting.db.document import EmbeddedDocument
+from accounting.db.fields import Amount, BillingPeriod, UnitPrice
 from accounting.ids import ObjectId
 from accounting.invoices.documents import Invoice
 from accounting.platform.reader import Platform
 from accounting.platform.rules import PlatformUser, UserId
 from accounting.recurring.billing import NO_MINERS_CODE, NO_PRICE_CODE, Charge, Decision
-from accounting.recurring.documents import RecurringInvoice
+from accounting.recurring.documents import RecurringInvoice, readable
 from accounting.recurring.rules import period_of
 
 # A total that moved by so much is worth a look before it is sent.
 JUMP_PERCENT: Final = 50
 GONE_SHOWN_MAX: Final = 1_000
-_BILL_FIELDS: Final = (
-    *("recurringInvoiceId", "billingPeriod", "invoiceNumber"),
-    *("totalMiners", "unitPrice", "totalAmount"),
-)
 
 
 class PlanFlag(StrEnum):
@@ -48,6 +46,21 @@ class Bill:
     unit_price: Decimal
     total_amount: Decimal
     invoice_number: str | None = None
+
+
+class _BilledInvoice(EmbeddedDocument):
+    """What is read of an invoice that a template has generated."""
+
+    recurring_invoice_id: ObjectId
+    billing_period: BillingPeriod
+    invoice_number: str
+    total_miners: int
+    unit_price: UnitPrice
+    total_amount: Amount
+
+    @property
+    def bill(self) -> Bill:
+        return Bill(**self.model_dump(exclude={"recurring_invoice_id"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,35 +104,24 @@ async def find_last_bills(templates: Iterable[RecurringInvoice]) -> dict[ObjectI
         for template in templates
         if template.last_generated_date is not None
     }
-    found = Invoice.get_motor_collection().find(
+    found = Invoice.find(
         {
             "recurringInvoiceId": {"$in": list(last)},
             "billingPeriod": {"$in": sorted(set(last.values()))},
-        },
-        dict.fromkeys(_BILL_FIELDS, 1),
-    )
+        }
+    ).project(_BilledInvoice)
     return {
-        raw["recurringInvoiceId"]: _bill(raw)
-        async for raw in found
-        if last[raw["recurringInvoiceId"]] == raw["billingPeriod"]
+        invoice.recurring_invoice_id: invoice.bill
+        async for invoice in found
+        if last[invoice.recurring_invoice_id] == invoice.billing_period
     }
-
-
-def _bill(raw: Mapping[str, Any]) -> Bill:
-    return Bill(
-        billing_period=raw["billingPeriod"],
-        total_miners=raw["totalMiners"],
-        unit_price=raw["unitPrice"],
-        total_amount=raw["totalAmount"],
-        invoice_number=raw["invoiceNumber"],
-    )
 
 
 async def find_gone(platform: Platform, as_of: date) -> list[GoneBill]:
     """The first GONE_SHOWN_MAX templates that billed the month before and are ended or paused."""
     first = as_of.replace(day=1)
     before = (first - timedelta(days=1)).replace(day=1)
-    found = RecurringInvoice.find(
+    found = RecurringInvoice.get_motor_collection().find(
         {
             "lastGeneratedDate": {"$gte": as_stored_day(before), "$lt": as_stored_day(first)},
             "$or": [{"isActive": False}, {"endDate": {"$lt": as_stored_day(as_of)}}],
@@ -127,8 +129,8 @@ async def find_gone(platform: Platform, as_of: date) -> list[GoneBill]:
     )
     templates = [
         template
-        async for template in found.sort("_id").limit(GONE_SHOWN_MAX)
-        if not _bills_this_month(template, as_of)
+        async for raw in found.sort("_id", 1).limit(GONE_SHOWN_MAX)
+        if (template := readable(raw)) is not None and not _bills_this_month(template, as_of)
     ]
     bills = await find_last_bills(templates)
     customers = await platform.find_users({template.user_id for template in templates})

@@ -100,11 +100,12 @@ async def scan_started(
         page = await found.limit(SCAN_TEMPLATES).to_list(SCAN_TEMPLATES)
         if not page:
             return
-        yield [(raw["_id"], _readable(raw)) for raw in page]
+        yield [(raw["_id"], readable(raw)) for raw in page]
         looked_through = page[-1]["_id"]
 
 
-def _readable(raw: dict[str, object]) -> RecurringInvoice | None:
+def readable(raw: dict[str, object]) -> RecurringInvoice | None:
+    """The template that was found, or None: somebody wrote values into it that it cannot have."""
     try:
         template: RecurringInvoice = RecurringInvoice.model_validate(raw)
     except ValidationError:

@@ -28,8 +28,10 @@ async def count_failure(
     """
     whole = run.part_of or run.id
     template = await get_recurring_invoice(RecurringInvoiceId(item.id), session=tx.session)
-    is_counted = template.last_failed_run_id == whole or outcome.code in _NOT_COUNTED
-    if is_counted or not template.is_active:
+    last = template.last_failed_run_id
+    # An older run than the last one was counted in its time, and is only tried again.
+    is_counted = last is not None and last >= whole
+    if is_counted or outcome.code in _NOT_COUNTED or not template.is_active:
         return
     failed_runs = template.failed_runs + 1
     changes: dict[str, object] = {"failed_runs": failed_runs, "last_failed_run_id": whole}

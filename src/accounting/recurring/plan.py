@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 
@@ -152,10 +152,10 @@ async def save_plan(tx: Transaction, plan: Plan) -> AccountingRun:
 
 
 async def get_plan_to_start(
-    plan_hash: str, as_of: date | None = None, *, session: Session | None = None
+    plan_hash: str, now: datetime, as_of: date | None = None, *, session: Session | None = None
 ) -> AccountingRun:
     """The kept plan of this hash. Raises PlanNotFound, PlanAlreadyStarted, PlanForAnotherDay."""
-    kept = await find_plan(RunKind.GENERATE, plan_hash, session=session)
+    kept = await find_plan(RunKind.GENERATE, plan_hash, now, session=session)
     if kept is None:
         raise PlanNotFound(plan_hash)
     if kept.status is not RunStatus.PLANNED:
@@ -165,14 +165,15 @@ async def get_plan_to_start(
     return kept
 
 
-async def start_planned(tx: Transaction, kept: AccountingRun, now: Plan) -> AccountingRun:
+async def start_planned(tx: Transaction, plan_hash: str, now: Plan) -> AccountingRun:
     """Carry out a kept plan if it is still what would be done; each item holds it to that again.
 
-    `now` is the plan made anew for the same day. Raises PlanChanged, saying what is different.
+    `now` is the plan made anew for the same day. Raises PlanNotFound, PlanAlreadyStarted, also when
+    that happened meanwhile; PlanChanged, saying what is different.
     """
-    assert kept.plan_hash is not None
-    if kept.plan_hash != now.plan_hash:
-        raise PlanChanged(kept.plan_hash, await _differences(kept, now))
+    kept = await get_plan_to_start(plan_hash, tx.now, session=tx.session)
+    if plan_hash != now.plan_hash:
+        raise PlanChanged(plan_hash, await _differences(kept, now))
     return await start_plan(tx, kept)
 
 
@@ -188,9 +189,9 @@ async def run_plan(
 
     Raises PlanNotFound, PlanAlreadyStarted, PlanForAnotherDay, PlanChanged.
     """
-    kept = await get_plan_to_start(plan_hash, as_of)
+    kept = await get_plan_to_start(plan_hash, db.clock(), as_of)
     now = await make_plan(platform, terms, as_of_day(kept))
-    return await db.run(actor, start_planned, kept, now)
+    return await db.run(actor, start_planned, plan_hash, now)
 
 
 def _parts(items: Sequence[NewItem]) -> Iterable[NewPart]:

@@ -97,6 +97,8 @@ class AccountingRun(BaseDocument):
 
     Work that several workers share is a run without items of its own whose parts are runs (`parts`,
     `partOf`), each with its own lease; see `parts`. People see the whole only.
+
+    Items that are only begun here and end elsewhere are told of later; see `following`.
     """
 
     kind: RunKind
@@ -112,6 +114,8 @@ class AccountingRun(BaseDocument):
     lease_id: ObjectId | None = None
     lease_until: Instant | None = None
     fruitless_slices: Count = 0
+    # Every pending item is begun and ends elsewhere: nothing to do but to wait.
+    is_followed: bool = False
     counts: RunCounts
     parameters: dict[str, Any] = {}
     # Of a run in parts: are all parts made yet, how many are, how many of them are over, and the
@@ -136,6 +140,8 @@ class AccountingRun(BaseDocument):
             index("status", "-createdAt", "-_id"),
             index("partOf", "partNumber", unique=True, only_if={"partOf": {"$type": "objectId"}}),
             index("planHash", only_if={"planHash": {"$type": "string"}}),
+            # Two who ask for the same work at once: the second one finds the run of the first.
+            index("kind", "requestedBy", "parameters", unique=True, only_if={"isPlanning": True}),
             index("expiresAt", expire_after_seconds=0),
         ]
 
@@ -172,23 +178,35 @@ class AccountingRun(BaseDocument):
         """Whether its work is that of its parts."""
         return self.is_planning or self.parts > 0
 
-    def positions(self, status: ItemStatus) -> list[int]:
-        """Where in the list the items of this status stand, in order."""
-        return [at for at, item in enumerate(self.items) if item.status is status]
+    def positions_to_do(self) -> list[int]:
+        """Where in the list the items stand with which nobody has begun, in order."""
+        return [
+            at
+            for at, item in enumerate(self.items)
+            if item.status is ItemStatus.PENDING and item.result_id is None
+        ]
+
+    def positions_begun(self) -> dict[ObjectId, int]:
+        """Where the items stand that are begun, by the document that tells how they end."""
+        return {
+            item.result_id: at
+            for at, item in enumerate(self.items)
+            if item.status is ItemStatus.PENDING and item.result_id is not None
+        }
 
     async def record_outcomes(
         self, tx: Transaction, outcomes: Mapping[int, Outcome], *, lease_id: ObjectId | None
     ) -> None:
         """Store the results of pending items by position, count them and renew the lease.
 
-        Raises RunTakenOver, and thereby undoes the transaction, when one of them has its result
-        already or the lease is no longer this one.
+        A PENDING outcome says that the item is begun. Raises RunTakenOver, and thereby undoes the
+        transaction, when one of them has its result already or the lease is no longer this one.
         """
         guard: dict[str, object] = {f"items.{at}.status": ItemStatus.PENDING for at in outcomes}
         guard["leaseId"] = lease_id
         changes: dict[str, object] = {
             "progressAt": tx.now,
-            "leaseUntil": after(tx.now, seconds=LEASE_SECONDS),
+            "leaseUntil": after(tx.now, seconds=LEASE_SECONDS) if lease_id else None,
             "fruitlessSlices": 0,
         }
         counted: dict[str, int] = {}
@@ -197,11 +215,13 @@ class AccountingRun(BaseDocument):
                 f"items.{at}.{storage_alias(name)}": value
                 for name, value in asdict(outcome).items()
             }
-            changes[f"items.{at}.at"] = tx.now
-            count = f"counts.{outcome.status.lower()}"
-            counted[count] = counted.get(count, 0) + 1
+            if outcome.status is not ItemStatus.PENDING:
+                changes[f"items.{at}.at"] = tx.now
+                count = f"counts.{outcome.status.lower()}"
+                counted[count] = counted.get(count, 0) + 1
+        update = {"$set": changes} | ({"$inc": counted} if counted else {})
         updated = await self.get_motor_collection().update_one(
-            {"_id": self.id, **guard}, {"$set": changes, "$inc": counted}, session=tx.session
+            {"_id": self.id, **guard}, update, session=tx.session
         )
         if not updated.matched_count:
             raise RunTakenOver(self.run_id)
@@ -229,7 +249,9 @@ async def find_unfinished(
     query: dict[str, Any] = {
         "status": {"$in": [RunStatus.QUEUED, RunStatus.RUNNING]},
         "leaseUntil": {"$not": {"$gt": free_at}},
-        # A run whose parts are all made waits for them, and is nothing to be done itself.
+        # A run whose parts are all made waits for them, and is nothing to be done itself; so does
+        # one whose items end elsewhere.
+        "isFollowed": {"$ne": True},
         "$or": [{"isPlanning": True}, {"parts": {"$in": [0, None]}}],
     }
     if before is not None:
@@ -247,7 +269,10 @@ async def find_going(
     *,
     session: Session | None = None,
 ) -> AccountingRun | None:
-    """A run that somebody asked for with these very parameters and that is not over yet."""
+    """A run that somebody asked for with these very parameters and that is not over yet.
+
+    Not one that carries out a plan: it does what was planned, and no more.
+    """
     return await AccountingRun.find_one(
         {
             "status": {"$in": [RunStatus.QUEUED, RunStatus.RUNNING]},
@@ -255,6 +280,7 @@ async def find_going(
             "requestedBy": requested_by,
             "parameters": dict(parameters),
             "partOf": None,
+            "planHash": None,
         },
         session=session,
     )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from accounting.clock import after
 from accounting.db.database import Session, Transaction
+from accounting.db.document import DocumentChanged
 from accounting.ids import ObjectId
 from accounting.runs.documents import (
     AccountingRun,
@@ -31,6 +32,9 @@ from accounting.runs.rules import (
     RunKind,
     RunStatus,
 )
+
+# Which of several plans with one hash is meant; those that are being carried out come before.
+_PLANS_ORDER: Final = {RunStatus.PLANNED: 1, RunStatus.DONE: 2}
 
 
 async def start_in_parts(
@@ -96,6 +100,7 @@ async def queue_failed(tx: Transaction, run: AccountingRun) -> AccountingRun:
         tx,
         expect={"status": run.status, "finishedAt": run.finished_at},
         status=RunStatus.QUEUED,
+        is_followed=False,
         finished_at=None,
         progress_at=tx.now,
         fruitless_slices=0,
@@ -153,25 +158,31 @@ async def store_plan(
 
 
 async def find_plan(
-    kind: RunKind, plan_hash: str, *, session: Session | None = None
+    kind: RunKind, plan_hash: str, now: datetime, *, session: Session | None = None
 ) -> AccountingRun | None:
-    """The newest plan of this hash, whether it was carried out or not; one not yet, if there is."""
+    """The plan of this hash that is being carried out, else one that waits, else one that is over.
+
+    The newest of them. One that has expired is none, also before the server has deleted it.
+    """
     found = AccountingRun.find({"planHash": plan_hash, "kind": kind}, session=session)
-    plans = await found.sort("-createdAt").to_list()
-    waiting = (plan for plan in plans if plan.status is RunStatus.PLANNED)
-    return next(waiting, plans[0] if plans else None)
+    plans = [
+        plan
+        async for plan in found.sort("-createdAt")
+        if plan.expires_at is None or plan.expires_at > now
+    ]
+    return min(plans, key=lambda plan: _PLANS_ORDER.get(plan.status, 0), default=None)
 
 
 async def start_plan(tx: Transaction, plan: AccountingRun) -> AccountingRun:
     """Queue a plan as it is, to be done in the name of the actor.
 
-    Raises DocumentChanged when it was started meanwhile.
+    Raises DocumentChanged when it was started meanwhile, or is no longer there as a whole.
     """
     actor = RunActor.of(tx.actor)
     parts = AccountingRun.get_motor_collection()
     async for part in parts.find({"partOf": plan.id}, {"_id": 1}, session=tx.session):
         tx.enqueue(EXECUTE_JOB, str(part["_id"]))
-    await parts.update_many(
+    queued = await parts.update_many(
         {"partOf": plan.id},
         {
             "$set": {
@@ -183,6 +194,9 @@ async def start_plan(tx: Transaction, plan: AccountingRun) -> AccountingRun:
         },
         session=tx.session,
     )
+    if queued.matched_count < plan.parts:
+        # It expires now by the clock of the server, which deletes one document after another.
+        raise DocumentChanged(type(plan).__name__, plan.id)
     ended = {} if plan.parts else await _end(tx, plan)
     return await plan.change(
         tx,

@@ -43,9 +43,13 @@ SLICE_SECONDS_MAX: Final = 60
 LEASE_SECONDS: Final = 30
 # A run that nobody holds and that has not moved for so long has lost its queue message.
 STALLED_AFTER_SECONDS: Final = 30
+# Each item that others hold costs the patience of a transaction, and so a third of the lease: after
+# so many the rest of the batch is left to a later slice.
+PUT_OFF_ITEMS_MAX: Final = 2
 # So many slices in a row ended without a single result, be it that the worker died or that other
-# writers were in the way: then the next item itself is to blame.
-FRUITLESS_SLICES_MAX: Final = 3
+# writers were in the way: then the next item itself is to blame. Together they last longer than
+# the server keeps the transaction of a client that died (measured: 89 s).
+FRUITLESS_SLICES_MAX: Final = 5
 
 UNEXPECTED_CODE: Final = "internal_error"
 NO_RESULT_CODE: Final = "no_result"
@@ -55,7 +59,9 @@ class RunKind(StrEnum):
     """What a run does with each of its items."""
 
     BULK_ISSUE = "BULK_ISSUE"
+    BULK_SEND_EMAIL = "BULK_SEND_EMAIL"
     GENERATE = "GENERATE"
+    INTEGRITY = "INTEGRITY"
 
 
 class RunStatus(StrEnum):
@@ -147,6 +153,11 @@ class Outcome:
 DONE: Final = Outcome(ItemStatus.DONE)
 
 
+def begun(result_id: ObjectId) -> Outcome:
+    """It was begun, and this document tells how it ends; see `following`."""
+    return Outcome(ItemStatus.PENDING, result_id=result_id)
+
+
 def made(code: str, reason: str, result_id: ObjectId) -> Outcome:
     """It was done, and this is what came of it."""
     return Outcome(ItemStatus.DONE, code[:CODE_LENGTH_MAX], reason[:REASON_LENGTH_MAX], result_id)
@@ -177,6 +188,12 @@ def duration_seconds(
     return round(((finished_at or now) - started_at).total_seconds(), 3)
 
 
-def percent_finished(total: int, pending: int) -> int:
-    """Finished items of a hundred, rounded down, so that 100 means that nothing is left."""
-    return (total - pending) * 100 // total
+def percent_finished(total: int, pending: int, *, is_planning: bool = False) -> int:
+    """Finished items of a hundred, rounded down, so that 100 means that nothing is left.
+
+    A run that is still looking for its work has something left; one that found none has nothing.
+    """
+    if not total:
+        return 0 if is_planning else 100
+    percent = (total - pending) * 100 // total
+    return min(percent, 99) if is_planning else percent

@@ -157,13 +157,14 @@ async def execute_slice(
 async def claim_run(tx: Transaction, run_id: RunId) -> AccountingRun | None:
     """Take a run for this worker alone; None when it is finished, or held by another.
 
-    None too for a run whose parts are all made: they are what is to be done. Every claim counts as
+    None too for a run whose parts are all made, or whose items end elsewhere. Every claim counts as
     fruitless until an item has its result. Raises RunNotFound.
     """
     run = await get_run(run_id, session=tx.session)
     is_held = run.lease_until is not None and run.lease_until > tx.now
     is_to_be_done = run.status in (RunStatus.QUEUED, RunStatus.RUNNING)
-    if is_held or not is_to_be_done or (run.parts and not run.is_planning):
+    is_waiting = run.is_followed or (run.parts and not run.is_planning)
+    if is_held or is_waiting or not is_to_be_done:
         return None
     return await run.change(
         tx,
@@ -194,7 +195,7 @@ async def _batches(db: Database, run: AccountingRun, work: Work) -> list[list[in
     After a slice without a result the first ones come one by one, so that the items before the bad
     one get theirs.
     """
-    pending = run.positions(ItemStatus.PENDING)
+    pending = run.positions_to_do()
     if pending and run.fruitless_slices > FRUITLESS_SLICES_MAX:
         reason = f"{FRUITLESS_SLICES_MAX} attempts in a row ended without a result for this item."
         position = pending.pop(0)
@@ -294,6 +295,8 @@ async def _end_slice(
     is_over = not run.counts.pending and not run.is_planning
     if is_over:
         changes |= {"status": RunStatus.DONE, "finished_at": tx.now}
+    elif not run.is_planning and not run.positions_to_do():
+        changes["is_followed"] = True
     elif is_fruitful:
         tx.enqueue(EXECUTE_JOB, str(run.id))
     # Otherwise what is in the way may need a while; the sweep tries again.

@@ -17,7 +17,14 @@ from accounting.bootstrap import Services, open_services
 from accounting.db.database import Enqueue
 from accounting.notifications.mailer import Mailer, SmtpMailer
 from accounting.settings import Settings, load_settings
-from accounting.worker.hours import GENERATE_AT, OVERDUE_AT, REMINDERS_AT, SEAL_AT
+from accounting.worker.hours import (
+    GENERATE_AT,
+    INTEGRITY_AT,
+    OVERDUE_AT,
+    REMINDERS_AT,
+    SEAL_AT,
+    TIDY_PAPERS_AT,
+)
 
 T = TypeVar("T")
 
@@ -63,6 +70,8 @@ def make_celery(settings: Settings) -> Celery:
             "invoices.overdue": {"task": "invoices.overdue", "schedule": _daily(OVERDUE_AT)},
             "invoices.reminders": {"task": "invoices.reminders", "schedule": _daily(REMINDERS_AT)},
             "audit.seal": {"task": "audit.seal", "schedule": _daily(SEAL_AT)},
+            "store.integrity": {"task": "store.integrity", "schedule": _daily(INTEGRITY_AT)},
+            "papers.tidy": {"task": "papers.tidy", "schedule": _daily(TIDY_PAPERS_AT)},
         },
     )
     return celery

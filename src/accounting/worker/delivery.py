@@ -10,12 +10,16 @@ from functools import partial
 from typing import Final
 
 from accounting.bootstrap import Services
+from accounting.db.client import DriverError
 from accounting.db.document import DocumentChanged
+from accounting.errors import AccountingError
 from accounting.ids import ObjectId
+from accounting.invoices.bulk_mail import tell_run
 from accounting.notifications.documents import InvoiceNotification
 from accounting.notifications.mailer import Mailer
 from accounting.notifications.rules import NotificationStatus
-from accounting.notifications.service import deliver_notification, list_due
+from accounting.notifications.sending import deliver_notification, list_due
+from accounting.runs.rules import RunId
 from accounting.worker.mails import compose
 
 logger = logging.getLogger(__name__)
@@ -41,6 +45,7 @@ async def deliver_one(
             notification_id,
             mailer=mailer,
             compose=partial(compose, services),
+            zone=services.terms.zone,
             due_by=due_by,
         )
     except DocumentChanged as error:  # our lease ran out and another worker has it
@@ -48,7 +53,17 @@ async def deliver_one(
         return None
     if row is not None:
         logger.info("notification %s to invoice %s: %s", row.id, row.invoice_id, row.status.value)
+        if row.run_id is not None and row.status is not NotificationStatus.PENDING:
+            await _tell_run(services, RunId(row.run_id))
     return row
+
+
+async def _tell_run(services: Services, run_id: RunId) -> None:
+    """Tell its run how an e-mail has ended; what does not go through now is left to the sweep."""
+    try:
+        await tell_run(services.db, run_id)
+    except (AccountingError, DriverError) as error:
+        logger.warning("run %s is told later how its e-mails ended: %s", run_id, error)
 
 
 async def deliver_due(

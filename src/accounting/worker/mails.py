@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import date
 from email.message import EmailMessage
 from typing import Final, TypeAlias
 
@@ -10,16 +11,37 @@ from accounting.bootstrap import Services
 from accounting.clock import business_day
 from accounting.ids import ObjectId
 from accounting.invoices.documents import Invoice, get_invoice
-from accounting.invoices.dunning import step_named, why_withheld
-from accounting.invoices.mail import invoice_facts
-from accounting.invoices.rules import InvoiceStatus
+from accounting.invoices.dunning import step_named
+from accounting.invoices.mail import (
+    PAYMENT_GONE,
+    cost_payment_in,
+    invoice_facts,
+    why_not_today,
+    why_withheld,
+)
+from accounting.links import public_invoice_url, unsubscribe_url
 from accounting.notifications import contents
 from accounting.notifications.contents import InvoiceFacts
 from accounting.notifications.documents import InvoiceNotification
-from accounting.notifications.message import Content, Envelope, compose_mail, parse_mailbox
-from accounting.notifications.rules import NotificationType, step_of
-from accounting.notifications.service import MailWithheld
+from accounting.notifications.message import (
+    Content,
+    Envelope,
+    Links,
+    Pdf,
+    compose_mail,
+    parse_mailbox,
+)
+from accounting.notifications.notes import UNSUBSCRIBED_REASON
+from accounting.notifications.rules import (
+    REMINDERS,
+    NotificationStatus,
+    NotificationType,
+    step_of,
+)
+from accounting.notifications.sending import MailWithheld
+from accounting.optouts.service import is_opted_out
 from accounting.payments.service import list_payments
+from accounting.worker.papers import frozen_pdf
 
 Write: TypeAlias = Callable[[Services, InvoiceNotification, Invoice], Awaitable[Content]]
 
@@ -30,9 +52,12 @@ async def compose(services: Services, notification: InvoiceNotification) -> Emai
     Raises InvoiceNotFound, UndeliverableAddress; MailWithheld when it has nothing to say any more.
     """
     invoice = await get_invoice(notification.invoice_id)
-    write = CONTENTS.get(notification.notification_type)
-    if write is None:
-        raise MailWithheld(f"no e-mail tells of {notification.notification_type}")
+    kind = notification.notification_type
+    if reason := why_withheld(kind, invoice.status):
+        raise MailWithheld(reason)
+    if kind in REMINDERS and await is_opted_out(invoice.user_id):
+        raise MailWithheld(UNSUBSCRIBED_REASON, NotificationStatus.UNSUBSCRIBED)
+    content = await CONTENTS[kind](services, notification, invoice)
     sender = services.settings.mail_from
     envelope = Envelope(
         sender=sender,
@@ -41,7 +66,12 @@ async def compose(services: Services, notification: InvoiceNotification) -> Emai
         message_id=f"<{notification.id}@{parse_mailbox(sender).domain}>",
         date=services.db.clock(),
     )
-    return compose_mail(await write(services, notification, invoice), envelope)
+    return compose_mail(
+        content,
+        envelope,
+        _links(services, notification),
+        await _paper(services, invoice) if kind in _WITH_PDF else None,
+    )
 
 
 async def _invoice_issued(
@@ -53,16 +83,15 @@ async def _invoice_issued(
 async def _payment_reminder(
     services: Services, notification: InvoiceNotification, invoice: Invoice
 ) -> Content:
-    _check_reminder(invoice)
+    if reason := why_not_today(notification.notification_type, invoice.due_date, _today(services)):
+        raise MailWithheld(reason)
     return contents.payment_reminder(_facts(services, invoice))
 
 
 async def _overdue_reminder(
     services: Services, notification: InvoiceNotification, invoice: Invoice
 ) -> Content:
-    _check_reminder(invoice)
-    today = business_day(services.db.clock(), services.terms.zone)
-    days_overdue = (today - invoice.due_date).days
+    days_overdue = (_today(services) - invoice.due_date).days
     step = step_named(step_of(notification.dedupe_key), days_overdue=days_overdue)
     if step is None:
         raise MailWithheld("the invoice is not overdue")
@@ -77,23 +106,19 @@ async def _overdue_reminder(
 async def _payment_received(
     services: Services, notification: InvoiceNotification, invoice: Invoice
 ) -> Content:
-    """The step of the row's dedupeKey is the id of the payment."""
-    payment_id = step_of(notification.dedupe_key)
+    cost_payment_id = cost_payment_in(notification.dedupe_key)
     for payment in await list_payments([ObjectId(invoice.id)]):
-        if str(payment.id) == payment_id and payment.refunded_date is None:
+        if str(payment.cost_payment_id) == cost_payment_id:
             return contents.payment_received(_facts(services, invoice), payment.amount_paid)
-    raise MailWithheld("the payment was removed or refunded before")
+    raise MailWithheld(PAYMENT_GONE)
 
 
 async def _invoice_cancelled(
     services: Services, notification: InvoiceNotification, invoice: Invoice
 ) -> Content:
-    if invoice.status is not InvoiceStatus.CANCELLED:
-        raise MailWithheld("the invoice is not cancelled")
     return contents.invoice_cancelled(_facts(services, invoice), invoice.cancel_reason or "")
 
 
-# INVOICE_VIEWED notes what the customer did, and nobody is written to about it.
 CONTENTS: Final[Mapping[NotificationType, Write]] = {
     NotificationType.INVOICE_ISSUED: _invoice_issued,
     NotificationType.PAYMENT_REMINDER: _payment_reminder,
@@ -103,13 +128,29 @@ CONTENTS: Final[Mapping[NotificationType, Write]] = {
 }
 
 
-def _check_reminder(invoice: Invoice) -> None:
-    """Raises MailWithheld when the invoice was settled or ended after its reminder was queued.
+# Asking for money goes along with what is to be paid.
+_WITH_PDF: Final = frozenset({NotificationType.INVOICE_ISSUED, *REMINDERS})
 
-    Whoever unsubscribed after that is to be refused here as well, with UNSUBSCRIBED.
+
+async def _paper(services: Services, invoice: Invoice) -> Pdf:
+    content = await frozen_pdf(services, invoice)
+    return Pdf(f"invoice-{invoice.invoice_number}.pdf", content)
+
+
+def _links(services: Services, notification: InvoiceNotification) -> Links:
+    """Only reminders can be unsubscribed from: who presses such a button on an invoice would go on
+    getting invoices, and take them for spam.
     """
-    if reason := why_withheld(invoice.status):
-        raise MailWithheld(reason)
+    public_url, token = services.settings.public_url, notification.view_token
+    is_reminder = notification.notification_type in REMINDERS
+    return Links(
+        invoice=public_invoice_url(public_url, token),
+        unsubscribe=unsubscribe_url(public_url, token) if is_reminder else None,
+    )
+
+
+def _today(services: Services) -> date:
+    return business_day(services.db.clock(), services.terms.zone)
 
 
 def _facts(services: Services, invoice: Invoice) -> InvoiceFacts:

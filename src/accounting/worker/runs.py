@@ -11,10 +11,11 @@ from accounting.bootstrap import Services
 from accounting.db.database import Transaction
 from accounting.ids import ObjectId
 from accounting.invoices.bulk import issue_item
+from accounting.invoices.bulk_mail import BATCH_MAILS, queue_items, tell_followed_runs, tell_run
 from accounting.recurring.generation import generation_work
 from accounting.runs.documents import AccountingRun, RunItem, get_run
 from accounting.runs.parts import list_to_do, with_progress
-from accounting.runs.rules import Outcome, RunId, RunKind, RunStatus
+from accounting.runs.rules import ItemStatus, Outcome, RunId, RunKind, RunStatus
 from accounting.runs.service import Act, Work, execute_slice, list_free, list_stalled
 
 logger = logging.getLogger(__name__)
@@ -37,10 +38,18 @@ def _bulk_issue(services: Services) -> Act:
     return act
 
 
+def _bulk_send_email(services: Services) -> Act:
+    async def act(tx: Transaction, run: AccountingRun, items: Sequence[RunItem]) -> list[Outcome]:
+        return await queue_items(tx, services.platform, services.terms, run, items)
+
+    return act
+
+
 def works(services: Services) -> Mapping[RunKind, Work]:
     """What each kind of run does; a new kind is a new line here."""
     return {
         RunKind.BULK_ISSUE: Work(_bulk_issue(services)),
+        RunKind.BULK_SEND_EMAIL: Work(_bulk_send_email(services), batch_items=BATCH_MAILS),
         RunKind.GENERATE: generation_work(services.platform, services.terms),
     }
 
@@ -53,6 +62,9 @@ async def execute_run_slice(
     The next slice is queued after the commit of this one. Raises RunNotFound.
     """
     run = await execute_slice(services.db, run_id, works(services), on_item=on_item)
+    if run is not None and run.is_followed:
+        # Its e-mails may all have ended before it was known that it waits for them.
+        run = await tell_run(services.db, run.run_id, at_once=True) or run
     if run is not None:
         counts = run.counts
         logger.info(
@@ -68,15 +80,23 @@ async def stalled_runs(services: Services) -> list[ObjectId]:
     return await list_stalled(services.db, limit=SWEEP_RUNS_MAX)
 
 
+async def tell_waiting_runs(services: Services) -> None:
+    """Tell the runs that wait for e-mails how they have ended, where their workers have not."""
+    for run in await tell_followed_runs(services.db):
+        logger.info("run %s is %s: %s left", run.id, run.status.value, run.counts.pending)
+
+
 async def execute_free_runs(
     services: Services, *, on_progress: OnProgress = lambda run, finished: None
 ) -> list[AccountingRun]:
     """Work on every unfinished run that nobody holds, to its end; returns them as they then stand.
 
-    A run at which nothing moves any more, or that a worker takes over, is left as it is.
+    A run at which nothing moves any more, or that a worker takes over, is left as it is. Those that
+    wait for their e-mails are told how these have ended.
     """
     runs = [await get_run(run_id) for run_id in await list_free(services.db, limit=SWEEP_RUNS_MAX)]
     wholes = dict.fromkeys(run.part_of or run.id for run in runs)
+    await tell_waiting_runs(services)
     return [
         await execute_to_the_end(services, RunId(run_id), on_progress=on_progress)
         for run_id in wholes
@@ -108,9 +128,9 @@ async def execute_to_the_end(
     while run.status is not RunStatus.DONE and waited <= patience_seconds:
         before, finished = run, run.counts.total - run.counts.pending
 
-        def on_item(_: Outcome, before: AccountingRun = before) -> None:
+        def on_item(outcome: Outcome, before: AccountingRun = before) -> None:
             nonlocal finished
-            finished += 1
+            finished += outcome.status is not ItemStatus.PENDING
             show(before, finished)
 
         show(before, finished)

@@ -10,6 +10,7 @@ from celery import shared_task
 from accounting.audit.sealing import SEAL_JOB, seal_days
 from accounting.clock import business_day
 from accounting.ids import ObjectId
+from accounting.invoices.papers import FREEZE_JOB, tidy_papers
 from accounting.invoices.reminders import queue_reminders
 from accounting.invoices.service import mark_overdue
 from accounting.notifications.service import DELIVER_JOB
@@ -17,7 +18,9 @@ from accounting.runs.rules import EXECUTE_JOB
 from accounting.worker.app import worker_process
 from accounting.worker.delivery import deliver_one, due_notifications
 from accounting.worker.generation import start_todays_generation
-from accounting.worker.runs import execute_run_slice, stalled_runs
+from accounting.worker.integrity import examine_now
+from accounting.worker.papers import freeze_one
+from accounting.worker.runs import execute_run_slice, stalled_runs, tell_waiting_runs
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,9 @@ OVERDUE_JOB: Final = "invoices.overdue"
 REMINDERS_JOB: Final = "invoices.reminders"
 GENERATE_JOB: Final = "recurring.generate"
 SWEEP_RUNS_JOB: Final = "runs.sweep"
+INTEGRITY_JOB: Final = "store.integrity"
+INTEGRITY_SECONDS_MAX: Final = 3_000
+TIDY_PAPERS_JOB: Final = "papers.tidy"
 
 
 @shared_task(name=DELIVER_JOB)  # type: ignore[untyped-decorator]
@@ -78,10 +84,19 @@ def execute_run(run_id: str) -> None:
 
 @shared_task(name=SWEEP_RUNS_JOB)  # type: ignore[untyped-decorator]
 def sweep_runs() -> None:
-    """Queue every run whose message was lost or whose worker died."""
+    """Queue every run whose message was lost or whose worker died; tell those that wait."""
     process = worker_process()
+    process.run(tell_waiting_runs(process.services))
     for run_id in process.run(stalled_runs(process.services)):
         execute_run.delay(str(run_id))
+
+
+# It reads everything: some minutes at millions of documents.
+@shared_task(name=INTEGRITY_JOB, time_limit=INTEGRITY_SECONDS_MAX)  # type: ignore[untyped-decorator]
+def integrity() -> None:
+    """Examine the whole store; the log names what is wrong, and nothing is repaired."""
+    process = worker_process()
+    process.run(examine_now(process.services))
 
 
 @shared_task(name=SEAL_JOB)  # type: ignore[untyped-decorator]
@@ -91,3 +106,18 @@ def seal() -> None:
     db, terms = process.services.db, process.services.terms
     for made in process.run(seal_days(db, terms.zone, db.clock())):
         logger.info("sealed %s: %d entries, %s", made.day, made.entry_count, made.hash)
+
+
+@shared_task(name=FREEZE_JOB)  # type: ignore[untyped-decorator]
+def freeze(invoice_id: str) -> None:
+    """Make the PDF of an invoice that was just issued, if nobody has."""
+    process = worker_process()
+    process.run(freeze_one(process.services, ObjectId(invoice_id)))
+
+
+@shared_task(name=TIDY_PAPERS_JOB)  # type: ignore[untyped-decorator]
+def tidy() -> None:
+    """Delete PDFs, and parts of some, that no invoice needs."""
+    process = worker_process()
+    tidied = process.run(tidy_papers(process.services.db))
+    logger.info("%d PDFs of no invoice deleted", tidied)

@@ -18,7 +18,9 @@ from accounting.settings import Settings
 from service import Service, running_service, service_environment
 
 # They assert, but are no test modules: without this a failure would not say what differs.
-pytest.register_assert_rewrite("integration.acceptance.desk", "integration.acceptance.invariants")
+pytest.register_assert_rewrite(
+    *(f"integration.acceptance.{name}" for name in ("chaos", "desk", "invariants"))
+)
 
 
 @pytest.fixture(scope="module")

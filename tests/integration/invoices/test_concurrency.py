@@ -15,10 +15,12 @@ from accounting.db.schema import collection_spec
 from accounting.errors import Conflict
 from accounting.ids import ObjectId
 from accounting.invoices.documents import AccountingCounter, Invoice, get_invoice
+from accounting.invoices.papers import FREEZE_JOB
 from accounting.invoices.rules import InvalidTransition, InvoiceStatus
 from accounting.invoices.service import issue_invoice
 from accounting.invoices.settlement import record_payment
 from accounting.notifications.documents import InvoiceNotification
+from accounting.notifications.service import DELIVER_JOB
 from accounting.payments.documents import InvoicePayment, PaymentAllocation
 from accounting.payments.rules import CostPaymentSpent
 from builders import ADMIN, TERMS, a_cost_payment, a_customer, a_draft, an_issued_invoice
@@ -157,7 +159,7 @@ async def test_ten_issues_at_once_issue_once_and_queue_one_mail(
 
     assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 9
     assert await InvoiceNotification.find_all().count() == 1
-    assert len(jobs.sent) == 1
+    assert [job.name for job in jobs.sent] == [FREEZE_JOB, DELIVER_JOB]
 
 
 async def test_a_failure_at_the_last_step_leaves_nothing(

@@ -11,9 +11,7 @@ from accounting.invoices.dunning import (
     due_dates_in_sequence,
     due_step,
     step_named,
-    why_withheld,
 )
-from accounting.invoices.rules import OPEN_STATUSES, InvoiceStatus
 from accounting.notifications.contents import Tone
 from accounting.notifications.rules import NotificationType
 
@@ -119,8 +117,3 @@ def test_a_reminder_without_a_step_speaks_as_its_days_call_for(
 ) -> None:
     assert step_named("", days_overdue=days_overdue) is step
     assert step_named("asked-for-by-an-admin", days_overdue=days_overdue) is step
-
-
-def test_only_open_invoices_are_reminded_of() -> None:
-    assert {status for status in InvoiceStatus if why_withheld(status) is None} == OPEN_STATUSES
-    assert why_withheld(InvoiceStatus.PAID) == "the invoice was paid before"

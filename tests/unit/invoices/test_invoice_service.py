@@ -186,7 +186,8 @@ async def test_issuing_freezes_the_customer_and_queues_one_mail(
     [mail] = await InvoiceNotification.find_all().to_list()
     assert (mail.sent_to, mail.status) == ("ada@example.com", NotificationStatus.PENDING)
     assert [(job.name, job.args) for job in jobs.sent] == [
-        ("notifications.deliver", (str(mail.id),))
+        ("papers.freeze", (str(invoice.id),)),
+        ("notifications.deliver", (str(mail.id),)),
     ]
 
 
@@ -217,7 +218,7 @@ async def test_no_mail_is_queued_when_it_is_not_wanted(
     await db.run(ADMIN, issue_invoice, platform, TERMS, ObjectId(draft.id), skip_email=True)
 
     assert await InvoiceNotification.find_all().to_list() == []
-    assert jobs.sent == []
+    assert [job.name for job in jobs.sent] == ["papers.freeze"]
 
 
 async def test_second_issue_is_refused(db: TestDatabase, platform: FakePlatform) -> None:

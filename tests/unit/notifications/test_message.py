@@ -9,12 +9,15 @@ from decimal import Decimal
 import pytest
 
 from accounting.errors import Invalid
+from accounting.notifications.contents import invoice_issued
 from accounting.notifications.message import (
     ADDRESS_LENGTH_MAX,
+    Links,
+    Pdf,
     UndeliverableAddress,
     parse_mailbox,
 )
-from mails import FACTS, html_of, read, text_of
+from mails import FACTS, LINKS, html_of, on_the_wire, over_the_wire, read, text_of
 from mails import an_issued_mail as compose
 
 
@@ -156,9 +159,42 @@ def test_line_breaks_in_a_name_collapse() -> None:
 def test_html_needs_nothing_from_outside() -> None:
     page = read(html_of(compose()))
 
-    assert page.tags.isdisjoint({"script", "img", "link", "a", "iframe", "form"})
-    assert page.attributes.isdisjoint({"src", "href", "background"})
+    assert page.tags.isdisjoint({"script", "img", "link", "iframe", "form"})
+    assert page.attributes.isdisjoint({"src", "background"})
     assert "url(" not in html_of(compose())
+
+
+def test_both_bodies_lead_to_the_invoice() -> None:
+    message = compose()
+
+    assert read(html_of(message)).links == [LINKS.invoice]
+    assert f"View the invoice online:\n{LINKS.invoice}\n" in text_of(message)
+    assert message["List-Unsubscribe"] is None
+    assert message["List-Unsubscribe-Post"] is None
+
+
+def test_what_can_be_stopped_says_how_in_both_bodies_and_for_a_button() -> None:
+    stop = f"https://accounting.hosting.example.com/{'long/' * 40}"
+    links = Links(LINKS.invoice, unsubscribe=stop)
+
+    wire = on_the_wire(invoice_issued(FACTS), links=links)
+    message = over_the_wire(invoice_issued(FACTS), links=links)
+
+    # Neither folded nor encoded: mail programs look for the address between < and >.
+    assert f"\r\nList-Unsubscribe: <{stop}>\r\n".encode() in wire
+    assert b"\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" in wire
+    assert read(html_of(message)).links == [LINKS.invoice, stop]
+    assert text_of(message).rstrip().endswith(stop)
+
+
+def test_a_pdf_goes_along_under_its_name() -> None:
+    message = compose(pdf=Pdf("invoice-2026021101.pdf", b"%PDF-1.7 \x00\xff"))
+
+    [attached] = message.iter_attachments()
+    assert attached.get_content_type() == "application/pdf"
+    assert attached.get_filename() == "invoice-2026021101.pdf"
+    assert attached.get_content() == b"%PDF-1.7 \x00\xff"
+    assert "Dear Nia Okafor," in text_of(message)
 
 
 def test_html_opens_with_the_words_for_the_inbox_list() -> None:

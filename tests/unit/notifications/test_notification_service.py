@@ -22,8 +22,8 @@ from accounting.notifications.mailer import (
     TemporaryFailure,
 )
 from accounting.notifications.rules import LEASE_SECONDS, NotificationStatus
-from accounting.notifications.service import deliver_notification, list_due
-from builders import NOW, a_customer, an_issued_invoice
+from accounting.notifications.sending import deliver_notification, list_due
+from builders import NOW, TERMS, a_customer, an_issued_invoice
 from fakes import FakeMailer, FakePlatform, SettableClock, TestDatabase
 
 
@@ -47,7 +47,9 @@ async def a_queued_mail(db: TestDatabase, platform: FakePlatform) -> InvoiceNoti
 async def deliver(
     db: TestDatabase, mail: InvoiceNotification, mailer: FakeMailer
 ) -> InvoiceNotification | None:
-    return await deliver_notification(db, ObjectId(mail.id), mailer=mailer, compose=compose)
+    return await deliver_notification(
+        db, ObjectId(mail.id), mailer=mailer, compose=compose, zone=TERMS.zone
+    )
 
 
 async def test_a_mail_is_sent_once(
@@ -203,7 +205,9 @@ async def test_a_mail_of_a_vanished_invoice_is_given_up(
     async def find_nothing(notification: InvoiceNotification) -> EmailMessage:
         raise InvoiceNotFound(notification.invoice_id)
 
-    ended = await deliver_notification(db, ObjectId(mail.id), mailer=mailer, compose=find_nothing)
+    ended = await deliver_notification(
+        db, ObjectId(mail.id), mailer=mailer, compose=find_nothing, zone=TERMS.zone
+    )
 
     assert ended is not None
     assert ended.status is NotificationStatus.FAILED

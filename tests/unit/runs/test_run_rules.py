@@ -12,6 +12,7 @@ from accounting.ids import ObjectId, new_id
 from accounting.runs.rules import (
     CODE_LENGTH_MAX,
     LABEL_LENGTH_MAX,
+    PLANNED_LENGTH_MAX,
     REASON_LENGTH_MAX,
     RUN_ITEMS_MAX,
     ItemStatus,
@@ -41,9 +42,11 @@ def test_the_longest_run_fits_into_one_document() -> None:
     item = {
         "id": ObjectId(),
         "label": "\N{GRINNING FACE}" * LABEL_LENGTH_MAX,
+        "planned": "\N{GRINNING FACE}" * PLANNED_LENGTH_MAX,
         "status": "SKIPPED",
         "code": "x" * CODE_LENGTH_MAX,
         "reason": "\N{GRINNING FACE}" * REASON_LENGTH_MAX,
+        "resultId": ObjectId(),
         "at": NOW,
     }
 
@@ -68,6 +71,22 @@ def test_progress_is_a_hundred_only_when_nothing_is_left(
     total: int, pending: int, percent: int
 ) -> None:
     assert percent_finished(total, pending) == percent
+
+
+@pytest.mark.parametrize(
+    ("total", "pending", "is_planning", "percent"),
+    [
+        (0, 0, True, 0),  # it has not found its work yet
+        (0, 0, False, 100),  # there was none
+        (500, 0, True, 99),  # what was found is done, and more may come
+        (500, 250, True, 50),
+        (500, 0, False, 100),
+    ],
+)
+def test_a_run_that_looks_for_its_work_has_something_left(
+    total: int, pending: int, is_planning: bool, percent: int
+) -> None:
+    assert percent_finished(total, pending, is_planning=is_planning) == percent
 
 
 def test_the_duration_runs_from_the_start_to_the_end_or_until_now() -> None:

@@ -1,0 +1,1 @@
+"""Which customers want no reminders by e-mail; invoices still reach them."""

@@ -1,0 +1,261 @@
+"""Workers and a database that are killed at random while templates are billed.
+
+The moments are those of the work itself: each kill waits until a random number of invoices is
+there, and then a random moment longer. So all of them fall into the run, however fast it is.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Final, TypeVar
+
+from celery import Celery
+from pymongo.database import Database
+
+from accounting.dev.mongod import start_mongod
+from accounting.dev.processes import Child, Server, free_port, start_child, wait_until_ready
+from accounting.recurring.generation import BATCH_INVOICES
+from accounting.runs.rules import EXECUTE_JOB
+
+# A killed process leaves its transactions open, with the documents that they hold, until the
+# server ends them; a minute by default, which is long for a test.
+TRANSACTION_SECONDS_MAX: Final = 3
+# A batch takes about so long, and shows only when it is committed: kills come anywhere within it.
+BATCH_SECONDS: Final = 0.4
+# Of the way to the last kill.
+DATABASE_DIES_AT: Final = (0.6, 0.9)
+DATABASE_AWAY_SECONDS: Final = (0.2, 2.0)
+POLL_SECONDS: Final = 0.05
+# Each minute in the service; here it does not matter when a dead worker is noticed.
+SWEEP_EVERY_SECONDS: Final = 1.0
+GIVE_UP_SECONDS: Final = 480
+
+WORKER: Final = "worker"
+DATABASE: Final = "mongod"
+IDLE: Final = "nothing"
+
+T = TypeVar("T")
+
+_RECEIVED: Final = re.compile(rb"Task ([a-z.]+)\[([0-9a-f-]+)\] received")
+_ENDED: Final = re.compile(rb"Task [a-z.]+\[[0-9a-f-]+\] (succeeded|raised|retry)")
+_LEFT_OPEN: Final = b"Aborting transaction because it has been running for longer than"
+
+
+class MortalMongod:
+    """A MongoDB that is killed and started again on the same data and port."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._port = free_port()
+        self._earlier_log = b""
+        self.server = self._start()
+
+    def kill(self, away_seconds: float) -> None:
+        """Kill it, and start it again after a while."""
+        os.killpg(self.server.child.pid, signal.SIGKILL)
+        assert self.server.child.wait(30) == -signal.SIGKILL
+        self._earlier_log += self.server.child.log_path.read_bytes()
+        time.sleep(away_seconds)
+        self.server = self._start()
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    @property
+    def transactions_left_open(self) -> int:
+        """How many it had to end by itself, because whoever began them was dead."""
+        log = self._earlier_log + self.server.child.log_path.read_bytes()
+        return log.count(_LEFT_OPEN)
+
+    def _start(self) -> Server:
+        limit = f"transactionLifetimeLimitSeconds={TRANSACTION_SECONDS_MAX}"
+        return start_mongod(self._data_dir, port=self._port, extra_args=("--setParameter", limit))
+
+
+@dataclass
+class Worker:
+    """One real worker: a Celery parent and the child that does the tasks."""
+
+    child: Child
+
+    @classmethod
+    def start(cls, name: str, environment: dict[str, str], data_dir: Path) -> Worker:
+        command = [sys.executable, "-m", "accounting", "worker", "--concurrency", "1"]
+        return cls(start_child(name, command, data_dir=data_dir, env=environment))
+
+    @property
+    def is_ready(self) -> bool:
+        self.child.require_running()
+        return b" ready." in self.child.log_path.read_bytes()
+
+    @property
+    def task(self) -> str | None:
+        """What it is doing, by its log."""
+        log = self.child.log_path.read_bytes()
+        received = list(_RECEIVED.finditer(log))
+        if len(received) <= len(_ENDED.findall(log)):
+            return None
+        return received[-1][1].decode()
+
+    def kill(self) -> None:
+        """Both processes at once, with no chance to say or give back anything."""
+        os.killpg(self.child.pid, signal.SIGKILL)
+        assert self.child.wait(10) == -signal.SIGKILL
+
+
+@dataclass
+class Crew:
+    """So many workers; one that is killed is followed by another at once."""
+
+    size: int
+    environment: dict[str, str]
+    data_dir: Path
+    workers: list[Worker] = field(default_factory=list)
+    started: int = 0
+
+    def start(self) -> None:
+        while len(self.workers) < self.size:
+            self.started += 1
+            name = f"worker-{self.started}"
+            self.workers.append(Worker.start(name, self.environment, self.data_dir))
+
+    def wait_until_ready(self) -> None:
+        for worker in self.workers:
+            wait_until_ready(worker.child, lambda worker=worker: worker.is_ready)
+
+    def at_work(self) -> list[Worker]:
+        """Those in the middle of a run."""
+        return [each for each in self.workers if each.is_ready and each.task == EXECUTE_JOB]
+
+    def kill(self, victim: Worker) -> str:
+        """Kill one and start another; returns what it was doing."""
+        victim.kill()
+        self.workers.remove(victim)
+        self.start()
+        return victim.task or IDLE
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.child.stop()
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Who was killed at what, how many invoices there were, and whether more were to be made."""
+
+    second: float
+    victim: str
+    task: str
+    invoices: int
+    is_over: bool
+
+
+@dataclass
+class Chaos:
+    """What happens to a run, and when: so many invoices have to be there first."""
+
+    mongo: Database[dict[str, Any]]
+    mongod: MortalMongod
+    crew: Crew
+    dice: random.Random
+    kills: list[Kill] = field(default_factory=list)
+    started_at: float = field(default_factory=time.monotonic)
+
+    def rage(self, worker_kills: int, invoices: int) -> None:
+        """Kill so many workers, and once the database, while so many invoices are made."""
+        # Each worker may commit another batch before the last kill, which is to be in time as well.
+        last = invoices - (self.crew.size + 1) * BATCH_INVOICES
+        moments = [(self.dice.randint(0, last), False) for _ in range(worker_kills)]
+        first, end = (int(share * last) for share in DATABASE_DIES_AT)
+        moments.append((self.dice.randint(first, end), True))
+        for moment, is_database in sorted(moments):
+            wait_for(lambda moment=moment: self._invoices() >= moment)
+            self._kill_database() if is_database else self._kill_worker()
+
+    def wait_until_over(self) -> None:
+        """Wait until every run has ended."""
+        wait_for(lambda: is_over(self.mongo))
+
+    def figures(self) -> str:
+        """What was killed, as a line."""
+        workers = [kill for kill in self.kills if kill.victim == WORKER]
+        tasks = Counter(kill.task for kill in workers)
+        seconds = time.monotonic() - self.started_at
+        return (
+            f"{len(workers)} workers killed, at {_listed(tasks)}; "
+            f"{len(self.kills) - len(workers)} kill of mongod; "
+            f"{self.mongod.transactions_left_open} transactions left open by the dead; "
+            f"{sum(kill.is_over for kill in self.kills)} kills after the end; {seconds:.0f} s"
+        )
+
+    def _kill_worker(self) -> None:
+        while not (victims := self._at_work_at_a_random_moment()):
+            pass  # what it did was over by then
+        self._note(WORKER, self.crew.kill(self.dice.choice(victims)))
+
+    def _kill_database(self) -> None:
+        victims = self._at_work_at_a_random_moment()
+        self._note(DATABASE, f"{len(victims)} workers in the middle of a run")
+        self.mongod.kill(self.dice.uniform(*DATABASE_AWAY_SECONDS))
+
+    def _at_work_at_a_random_moment(self) -> list[Worker]:
+        wait_for(self.crew.at_work)
+        time.sleep(self.dice.uniform(0, BATCH_SECONDS))
+        return self.crew.at_work()
+
+    def _note(self, victim: str, task: str) -> None:
+        second = time.monotonic() - self.started_at
+        kill = Kill(second, victim, task, self._invoices(), is_over(self.mongo))
+        self.kills.append(kill)
+
+    def _invoices(self) -> int:
+        return self.mongo["invoices"].count_documents({})
+
+
+def is_over(mongo: Database[dict[str, Any]]) -> bool:
+    """Whether there was a run and none is unfinished."""
+    unfinished = {"status": {"$in": ["QUEUED", "RUNNING"]}}
+    runs = mongo["accounting_runs"]
+    return runs.find_one({}) is not None and runs.find_one(unfinished) is None
+
+
+@contextmanager
+def sweeping(celery: Celery) -> Iterator[None]:
+    """What the schedule does each minute, each second."""
+    stop = Event()
+
+    def sweep() -> None:
+        while not stop.wait(SWEEP_EVERY_SECONDS):
+            celery.send_task("runs.sweep", expires=SWEEP_EVERY_SECONDS * 2)
+
+    thread = Thread(target=sweep)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def wait_for(condition: Callable[[], T], seconds: float = GIVE_UP_SECONDS) -> T:
+    """Ask again and again until the answer is one; a failure shows which question it was."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(POLL_SECONDS)
+    return answer
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common())
