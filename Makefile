@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit chaos lint types check format clean
+.PHONY: help install run test test-unit chaos browser lint types check format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 run: $(INSTALLED) ## Start everything: MongoDB, Redis, mail catcher, API, worker, beat (ARGS="--data-dir .data")
 	@exec $(BIN)/accounting dev $(ARGS)
 
-test: check ## Lint, types and all tests, on real servers that the tests start themselves
+test: check browser ## Lint, types and all tests, on real servers that the tests start themselves
 	$(BIN)/python -m pytest $(ARGS)
 
 test-unit: $(INSTALLED) ## The quick loop: unit tests in memory
@@ -29,6 +29,9 @@ test-unit: $(INSTALLED) ## The quick loop: unit tests in memory
 
 chaos: $(INSTALLED) ## Bill 2,000 templates while workers and the database are killed (some minutes)
 	CHAOS_TEMPLATES=2000 CHAOS_KILLS=40 $(BIN)/python -m pytest tests/integration/acceptance/test_generation_crashes.py $(ARGS)
+
+browser: ## Chromium for the browser test, where there is none (Debian, as root)
+	@scripts/install_browser.sh
 
 check: lint types ## Lint and types
 

@@ -13,10 +13,11 @@ from accounting.actor import Role
 from accounting.api.app import build_app
 from accounting.api.auth import UserDirectory
 from accounting.api.tokens import make_token
-from accounting.bootstrap import Services
+from accounting.bootstrap import UNNAMED_COMPANY, Services
 from accounting.clock import utc_now
 from accounting.ids import ObjectId
 from accounting.links import BASE_PATH
+from accounting.printing.company import Company
 from accounting.settings import Settings
 from builders import TERMS
 from fakes import FakePlatform, TestDatabase
@@ -58,10 +59,11 @@ async def an_api(
     platform: FakePlatform,
     configured: Settings | None = None,
     users: UserDirectory | None = None,
+    company: Company = UNNAMED_COMPANY,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the real application; `Authorization` is the test's to set."""
     configured = configured or settings()
-    services = Services(db=db, platform=platform, terms=TERMS, settings=configured)
+    services = Services(db=db, platform=platform, terms=TERMS, settings=configured, company=company)
 
     redis = Redis.from_url(configured.redis_url.get_secret_value())
     users = users or UserDirectory(platform)

@@ -23,7 +23,7 @@ TEST_DATABASE = "accounting_test"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"mongod", "real_mongo"} & set(getattr(item, "fixturenames", ())):
+        if {"mongod", "real_mongo", "guarded"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real_mongo)
         callspec = getattr(item, "callspec", None)
         if callspec is not None and callspec.params.get("backend") == "mongod":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from email.message import EmailMessage
 from typing import Any, ClassVar
 
@@ -109,6 +110,11 @@ class FakePlatform:
     ) -> dict[CostPaymentId, CostPayment]:
         wanted = set(cost_payment_ids)
         return {key: row for key, row in self.cost_payments.items() if key in wanted}
+
+    async def sum_ledger(self, user_id: UserId) -> Decimal:
+        rows = self.cost_payments.values()
+        mine = [row for row in rows if row.user_id == user_id and not row.is_deleted]
+        return sum((row.amount for row in mine), Decimal("0.00"))
 
     async def list_usable_payments(self, user_id: UserId, limit: int) -> list[CostPayment]:
         return self._usable(user_id)[:limit]

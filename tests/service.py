@@ -87,12 +87,24 @@ def service_environment(
 
 
 @contextmanager
-def running_service(environment: dict[str, str], data_dir: Path) -> Iterator[Service]:
-    """Set up the database, load the demo platform, start API and worker; all end together."""
-    applied = run_command(("db", "apply"), environment)
+def running_service(
+    environment: dict[str, str],
+    data_dir: Path,
+    *,
+    setup_uri: str | None = None,
+    platform_uri: str | None = None,
+) -> Iterator[Service]:
+    """Set up the database, load the demo platform, start API and worker; all end together.
+
+    The addresses are of those who may do what the service's own user may not.
+    """
+    uri = environment["ACCOUNTING_MONGODB_URI"]
+    applied = run_command(
+        ("db", "apply"), environment | {"ACCOUNTING_MONGODB_URI": setup_uri or uri}
+    )
     assert applied.returncode == 0, applied.stderr
     database = environment["ACCOUNTING_MONGODB_DATABASE"]
-    demo = load_demo_platform(environment["ACCOUNTING_MONGODB_URI"], database)
+    demo = load_demo_platform(platform_uri or uri, database)
     port = free_port()
     root_url = f"http://127.0.0.1:{port}"
     python = [sys.executable, "-m", "accounting"]

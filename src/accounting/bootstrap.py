@@ -9,11 +9,14 @@ from typing import Final
 
 from beanie import init_beanie
 
+from accounting.access.needs import SERVICE
+from accounting.access.review import require_rights
 from accounting.audit.documents import AuditHead, AuditLog, AuditSeal
 from accounting.clock import Clock, utc_now
 from accounting.db.client import MongoDatabase, check_server, open_client, open_database
 from accounting.db.database import Database, Enqueue, drop_jobs
 from accounting.db.document import BaseDocument
+from accounting.db.privileges import read_rights
 from accounting.db.schema import CollectionSpec, collection_spec
 from accounting.errors import Misconfigured
 from accounting.idempotency.documents import IdempotencyKey
@@ -130,13 +133,27 @@ async def open_mongo(settings: Settings) -> AsyncIterator[MongoDatabase]:
         client.close()
 
 
+async def check_rights(mongo: MongoDatabase, settings: Settings) -> None:
+    """Hold our user's rights against what the service needs, before it does anything.
+
+    Raises RightsMissing; RightsTooWide where least privilege is required.
+    """
+    is_least_required = settings.require_least_privilege
+    rights = await read_rights(mongo)
+    require_rights(rights, SERVICE, mongo.name, is_least_required=is_least_required)
+
+
 @asynccontextmanager
 async def open_services(
     settings: Settings, *, clock: Clock = utc_now, enqueue: Enqueue = drop_jobs
 ) -> AsyncIterator[Services]:
-    """Connect and bind everything. Raises what `open_mongo` raises."""
+    """Connect and bind everything.
+
+    Raises what `open_mongo` raises; RightsMissing; RightsTooWide where least privilege is required.
+    """
     check_settings(settings)
     async with open_mongo(settings) as mongo:
+        await check_rights(mongo, settings)
         await bind_documents(mongo)
         yield Services(
             db=Database(mongo, clock=clock, enqueue=enqueue),

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     active_miner_statuses: CommaList = ("AUTO", "ACTIVE")
     allowed_origins: CommaList = ()
     log_level: str = "INFO"
+    require_least_privilege: bool = False
 
     @field_validator("mail_cc", "active_miner_statuses", "allowed_origins", mode="before")
     @classmethod

@@ -8,6 +8,7 @@ import pytest
 
 from accounting.dev.mail_catcher import MailCatcher, start_mail_catcher
 from accounting.dev.processes import Server
+from guarded import GuardedMongod, guarded_mongod
 from service import Service, running_service, service_environment
 
 
@@ -15,6 +16,13 @@ from service import Service, running_service, service_environment
 def mail_catcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailCatcher]:
     with start_mail_catcher(tmp_path_factory.mktemp("mails")) as catcher:
         yield catcher
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedMongod]:
+    """A MongoDB that holds everybody to his rights."""
+    with guarded_mongod(tmp_path_factory.mktemp("guarded")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ FLOORS: list[set[str]] = [
     {"money", "clock", "actor", "links", "settings"},
     {"db", "wording"},
     {"audit", "platform", "idempotency"},
-    {"payments", "notifications", "optouts", "printing", "pricing", "runs"},
+    {"payments", "notifications", "optouts", "printing", "pricing", "runs", "access"},
     {"invoices"},
     {"recurring", "reports", "pages"},
     {"integrity"},

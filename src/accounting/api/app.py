@@ -17,6 +17,7 @@ from litestar.params import FromPath
 from litestar.plugins.pydantic import PydanticPlugin
 from litestar.types import ASGIApp
 
+from accounting.api.accounts import AccountController
 from accounting.api.answer_headers import AnswerHeaders
 from accounting.api.audit_logs import AuditLogController
 from accounting.api.auth import Authentication, UserDirectory, require_role
@@ -88,6 +89,7 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
             CustomerController,
             PricingConfigController,
             CustomerPriceController,
+            AccountController,
             RecurringInvoiceController,
             GenerationController,
             BulkInvoiceController,

@@ -14,12 +14,13 @@ _AHEAD: Final = (
     ("x-moz", "prefetch"),
     ("x-purpose", "preview"),
 )
-# Programs that say what they are: crawlers, link previews of messengers, mail scanners, libraries.
+# Programs that say what they are: crawlers, link previews, mail scanners, libraries. A Cubot is a
+# phone.
 _PROGRAM: Final = re.compile(
-    r"bot\b|bot/|crawl|spider|preview|facebookexternalhit|whatsapp|slack|telegram|skype|discord"
+    r"(?<!cu)bot\b|crawl|spider|preview|facebookexternalhit|^whatsapp|imgproxy|imageproxy|mailproxy"
     r"|proofpoint|mimecast|barracuda|safelinks|urlscan|virustotal|trendmicro|symantec|sophos"
-    r"|googleimageproxy|google-read-aloud|yahoomailproxy|headlesschrome|phantomjs"
-    r"|^curl|^wget|python|okhttp|java/|^go-http|libwww|^ruby|^php|^node|axios|apache-http|guzzle",
+    r"|google-read-aloud|headlesschrome|phantomjs|python|okhttp|java/|axios|apache-http|guzzle"
+    r"|^curl|^wget|^go-http|^libwww|^ruby|^php|^node",
     re.IGNORECASE,
 )
 

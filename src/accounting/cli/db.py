@@ -9,7 +9,8 @@ from typing import Final, TypeVar
 import click
 
 from accounting.bootstrap import collection_specs, open_mongo
-from accounting.db.client import MongoDatabase, check_server
+from accounting.cli.access import check, roles
+from accounting.db.client import MongoDatabase
 from accounting.db.setup import Change, apply_changes, plan_changes
 from accounting.settings import load_settings
 
@@ -21,6 +22,10 @@ CHANGES_NEEDED: Final = 2
 @click.group()
 def db() -> None:
     """Set up and check our collections; the platform's are never touched."""
+
+
+for command in (check, roles):
+    db.add_command(command)
 
 
 @db.command()
@@ -56,12 +61,6 @@ def verify() -> None:
             f"{len(drift)} differences from what this version needs; run `accounting db apply`."
         )
     click.echo("Verified: every collection, validator and index is as this version needs it.")
-
-
-@db.command()
-def check() -> None:
-    """Check that the server can do what this service needs of it."""
-    click.echo(f"ok    {_with_mongo(check_server)}")
 
 
 def _with_mongo(work: Callable[[MongoDatabase], Awaitable[T]]) -> T:

@@ -15,6 +15,8 @@ from accounting.cli.jobs import jobs
 from accounting.cli.run import beat, dev, serve, worker
 from accounting.cli.simulate import simulate_command
 from accounting.cli.token import token
+from accounting.db.client import DriverError
+from accounting.db.failures import explain
 from accounting.errors import AccountingError
 
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -58,6 +60,11 @@ def main() -> None:
         if is_debug:
             raise
         click.echo(f"accounting: {error.sentence}", err=True)
+        exit_code = 1
+    except DriverError as error:
+        if is_debug:
+            raise
+        click.echo(f"accounting: {explain(error).sentence}", err=True)
         exit_code = 1
     except Exception as error:  # the edge of the program: anything else is a bug, said in a line
         if is_debug:

@@ -19,22 +19,15 @@ SHUTDOWN_SECONDS_MAX: Final = 20
 @click.option("--port", type=int, help="Port to listen on; ACCOUNTING_PORT otherwise.")
 def serve(host: str | None, port: int | None) -> None:
     """Serve the HTTP API."""
-    import asyncio
-
     import uvicorn
 
     from accounting.api.app import create_app
-    from accounting.bootstrap import open_services
 
     settings = _configured()
     settings.require_jwt_secret()
 
-    async def try_start() -> None:
-        async with open_services(settings):
-            pass
-
     # A wrong server is one sentence here, not a traceback from inside the HTTP server.
-    asyncio.run(try_start())
+    _try_start(settings)
     uvicorn.run(
         create_app(settings),
         host=host or settings.host,
@@ -55,6 +48,7 @@ def worker(concurrency: int) -> None:
 
     settings = _configured()
     check_settings(settings)
+    _try_if_least_privilege(settings)
     _celery_app(settings).worker_main(
         ["worker", f"--concurrency={concurrency}", f"--loglevel={settings.log_level}"]
     )
@@ -66,6 +60,7 @@ def beat() -> None:
     from celery.apps.beat import Beat
 
     settings = _configured()
+    _try_if_least_privilege(settings)
     # The schedule is fixed in code, so nothing is worth keeping in a file that could break.
     Beat(
         app=_celery_app(settings),
@@ -93,6 +88,25 @@ def _configured() -> Settings:
     settings = load_settings()
     logging.getLogger().setLevel(settings.log_level)
     return settings
+
+
+def _try_start(settings: Settings) -> None:
+    """Connect once; raises what is wrong with the server, or with our rights on it."""
+    import asyncio
+
+    from accounting.bootstrap import open_services
+
+    async def connect() -> None:
+        async with open_services(settings):
+            pass
+
+    asyncio.run(connect())
+
+
+def _try_if_least_privilege(settings: Settings) -> None:
+    # Workers otherwise start without the database and wait for it.
+    if settings.require_least_privilege:
+        _try_start(settings)
 
 
 def _celery_app(settings: Settings):  # type: ignore[no-untyped-def]  # Celery has no types

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailure, PyMongoError
+from pymongo.errors import ConfigurationError, ConnectionFailure, PyMongoError
 
 from accounting.errors import AccountingError, Misconfigured, Unavailable
 
@@ -57,7 +57,7 @@ class RightMissing(Misconfigured):
     def __init__(self, refused: str) -> None:
         super().__init__(
             f"The MongoDB user in ACCOUNTING_MONGODB_URI may not {refused}; "
-            "`accounting db check` shows what its rights are for."
+            "`accounting db check` lists what it lacks, with --for setup what the setup lacks."
         )
 
 
@@ -86,7 +86,7 @@ def _denied(text: str) -> Misconfigured:
         return CredentialsMissing()
     if denied := _DENIED.search(text):
         database, command, collection = denied.groups()
-        return RightMissing(f"{command} on {database}{f'.{collection}' if collection else ''}")
+        return RightMissing(f"run {command} on {database}{f'.{collection}' if collection else ''}")
     return RightMissing(f"do this: {text}")
 
 

@@ -54,7 +54,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class MadeUser:
-    """What became of a user, and which other roles he has; those are not touched."""
+    """What became of a user, and which other roles it has; those are not touched."""
 
     done: Done
     other_roles: tuple[str, ...] = ()
@@ -94,7 +94,7 @@ async def has_user(database: MongoDatabase, name: str) -> bool:
 
 
 async def put_user(database: MongoDatabase, name: str, role: Role, password: str) -> MadeUser:
-    """Make the user with this role; one who exists keeps his password and his other roles.
+    """Make the user with this role; one that exists keeps its password and other roles.
 
     Raises MayNotManageRoles.
     """
@@ -112,7 +112,7 @@ async def put_user(database: MongoDatabase, name: str, role: Role, password: str
 
 
 async def grant_role(database: MongoDatabase, name: str, role: Role) -> MadeUser:
-    """Give the role to a user who exists. Raises MayNotManageRoles."""
+    """Give the role to a user that exists. Raises MayNotManageRoles."""
     try:
         user = await _find_user(database, name)
         roles = user["roles"] if user else []
@@ -135,22 +135,25 @@ def mongosh_script(database_name: str, roles: Iterable[Role], users: Mapping[str
         "// who may make roles there; it can be run again:",
         '//   mongosh "mongodb://ADMIN@HOST/?authSource=admin" --file roles.js',
         f"const accounting = db.getSiblingDB({json.dumps(database_name)});",
-        "const putRole = (name, privileges) => accounting.getRole(name)",
-        "  ? accounting.updateRole(name, {privileges, roles: []})",
-        "  : accounting.createRole({role: name, privileges, roles: []});",
-        "const putUser = (name, role) => accounting.getUser(name)",
-        "  ? accounting.grantRolesToUser(name, [role])",
-        "  : accounting.createUser({user: name, pwd: passwordPrompt(), roles: [role]});",
+        "const putRole = (name, privileges) => {",
+        "  print(`role ${name}`);",
+        "  if (accounting.getRole(name)) accounting.updateRole(name, {privileges, roles: []});",
+        "  else accounting.createRole({role: name, privileges, roles: []});",
+        "};",
+        "const putUser = (name, role) => {",
+        "  print(`user ${name} with the role ${role}`);",
+        "  if (accounting.getUser(name)) accounting.grantRolesToUser(name, [role]);",
+        "  else accounting.createUser({user: name, pwd: passwordPrompt(), roles: [role]});",
+        "};",
     ]
     for role in roles:
         privileges = [f"  {json.dumps(held)}," for held in role.privileges(database_name)]
         lines += ["", f"putRole({json.dumps(role.name)}, [", *privileges, "]);"]
     lines.append("")
-    for user, role_name in users.items():
-        lines += [
-            f"print({json.dumps(f'user {user}, role {role_name}')});",
-            f"putUser({json.dumps(user)}, {json.dumps(role_name)});",
-        ]
+    lines += [
+        f"putUser({json.dumps(user)}, {json.dumps(role_name)});"
+        for user, role_name in users.items()
+    ]
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from typing import Final
 from pymongo.errors import OperationFailure, PyMongoError
 
 from accounting.db.client import MongoDatabase, open_database
+from accounting.db.failures import UNAUTHORIZED
 from accounting.errors import Misconfigured
 
 logger = logging.getLogger(__name__)
@@ -28,10 +29,9 @@ MARK_COLLECTION: Final = "accounting_scratch"
 MARK_ID: Final = "mark"
 SIGN_OF_LIFE_SECONDS: Final = 30
 # Whoever has shown no sign of life for so long was killed.
-SILENT_SECONDS_MAX: Final = 600
+SILENT_SECONDS_MAX: Final = 180
 NAME_BYTES_MAX: Final = 63  # MongoDB's limit
 _RANDOM_BYTES: Final = 6
-_UNAUTHORIZED: Final = 13
 
 
 class MayNotMakeDatabase(Misconfigured):
@@ -112,7 +112,7 @@ async def _mark(scratch: MongoDatabase, of_database: str, purpose: str) -> None:
             upsert=True,
         )
     except OperationFailure as error:
-        if error.code != _UNAUTHORIZED:
+        if error.code != UNAUTHORIZED:
             raise
         raise MayNotMakeDatabase(purpose) from error
 

@@ -20,16 +20,8 @@ from pymongo.database import Database
 
 from accounting.clock import utc_now
 from accounting.errors import Misconfigured
+from accounting.platform.rules import PLATFORM_COLLECTIONS
 
-PLATFORM_COLLECTIONS: Final = (
-    "users",
-    "cost_payments",
-    "miners",
-    "spaces",
-    "hardware",
-    "miner_rate_history",
-    "user_activities",
-)
 CONNECT_LIMIT_MILLISECONDS: Final = 10_000
 MONTHS: Final = 12
 FAKE_PASSWORD: Final = "$2b$10$not-a-real-hash-nobody-can-log-in-with-this-demo-user"

@@ -31,12 +31,14 @@ def start_mongod(
     port: int | None = None,
     replica_set: str | None = "rs0",
     cache_gigabytes: float = 0.5,
+    login: str = "",
     extra_args: Sequence[str] = (),
 ) -> Server:
     """Start MongoDB on the loopback interface and wait until it takes writes.
 
     Data stays in `data_dir/mongod`; a later start may use another port. `replica_set=None` gives a
-    standalone server, which has no transactions.
+    standalone server, which has no transactions. `login` is "NAME:PASSWORD" of an administrator
+    where `extra_args` turn access control on; the address that is returned is his.
     Raises Misconfigured where no mongod can run; ChildDied; ChildNotReady.
     """
     mongod = find_mongod()
@@ -59,13 +61,14 @@ def start_mongod(
         data_dir=data_dir,
         is_telling=_is_error_line,
     )
+    login = f"{login}@" if login else ""
     with Client(
-        f"mongodb://{address}/?directConnection=true",
+        f"mongodb://{login}{address}/?directConnection=true",
         serverSelectionTimeoutMS=ATTEMPT_LIMIT_MILLISECONDS,
     ) as client:
         wait_until_ready(child, lambda: _is_writable(client, child, replica_set, address))
     suffix = f"?replicaSet={replica_set}" if replica_set else ""
-    return Server(uri=f"mongodb://{address}/{suffix}", child=child)
+    return Server(uri=f"mongodb://{login}{address}/{suffix}", child=child)
 
 
 def _is_writable(client: Client, child: Child, replica_set: str | None, address: str) -> bool:

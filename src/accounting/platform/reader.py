@@ -58,6 +58,8 @@ class Platform(Protocol):
         self, cost_payment_ids: Iterable[CostPaymentId]
     ) -> dict[CostPaymentId, CostPayment]: ...
 
+    async def sum_ledger(self, user_id: UserId) -> Decimal: ...
+
     async def list_usable_payments(self, user_id: UserId, limit: int) -> list[CostPayment]: ...
 
     async def page_of_payments(
@@ -131,6 +133,17 @@ class MongoPlatform:
             {"_id": {"$in": list(set(cost_payment_ids))}}, _COST_PAYMENT_FIELDS
         )
         return {CostPaymentId(raw["_id"]): _cost_payment(raw) async for raw in found}
+
+    async def sum_ledger(self, user_id: UserId) -> Decimal:
+        """The wallet balance: every row that is not deleted, each in cents, signed.
+
+        Rows that hold no amount count as nothing.
+        """
+        found = self._cost_payments.find(
+            {"userId": user_id, "isDeleted": {"$ne": True}}, {"_id": 0, "amount": 1}
+        )
+        amounts = [_amount(raw.get("amount")) async for raw in found]
+        return sum((amount for amount in amounts if amount is not None), ZERO)
 
     async def list_usable_payments(self, user_id: UserId, limit: int) -> list[CostPayment]:
         """Those that can pay invoices, oldest first."""

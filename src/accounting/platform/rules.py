@@ -6,12 +6,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from accounting.actor import Role
 from accounting.errors import Conflict, NotFound
 from accounting.ids import ObjectId
 from accounting.money import ZERO
+
+# The host's collections, none of which this service ever writes to (spec section 2).
+PLATFORM_COLLECTIONS: Final = (
+    "users",
+    "cost_payments",
+    "miners",
+    "spaces",
+    "hardware",
+    "miner_rate_history",
+    "user_activities",
+)
+# One more, which not every platform has.
+TOKEN_BLACKLIST: Final = "token_blacklist"
 
 UserId: TypeAlias = ObjectId
 CostPaymentId: TypeAlias = ObjectId

@@ -16,7 +16,7 @@ from accounting.db.client import ConnectionLost
 from accounting.db.database import Database, Transaction
 from accounting.db.document import DocumentChanged
 from accounting.errors import AccountingError, Unavailable
-from accounting.ids import new_id
+from accounting.ids import ObjectId, new_id
 from accounting.runs.documents import AccountingRun, RunItem, find_unfinished, get_run
 from accounting.runs.parts import add_part, end_part, end_planning, queue_failed, retry_parts
 from accounting.runs.rules import (
@@ -141,9 +141,10 @@ async def execute_slice(
         if run.is_planning:
             return await _find_parts(db, run, work)
         finished = 0
+        put_off: set[ObjectId] = set()
         deadline = after(db.clock(), seconds=SLICE_SECONDS_MAX)
         for positions in await _batches(db, run, work):
-            for outcome in await _execute_batch(db, run, positions, work):
+            for outcome in await _execute_batch(db, run, positions, work, put_off):
                 finished += 1
                 on_item(outcome)
             if db.clock() >= deadline:
@@ -210,9 +211,18 @@ async def _batches(db: Database, run: AccountingRun, work: Work) -> list[list[in
 
 
 async def _execute_batch(
-    db: Database, run: AccountingRun, positions: Sequence[int], work: Work
+    db: Database,
+    run: AccountingRun,
+    positions: Sequence[int],
+    work: Work,
+    put_off: set[ObjectId],
 ) -> list[Outcome]:
-    """Do a few items in one transaction; where that cannot be, each in its own."""
+    """Do a few items in one transaction; where that cannot be, each in its own.
+
+    `put_off` are the ids of items that wait for a later slice, and with them the items after them
+    that are about the same: a later month of a template builds on the earlier one.
+    """
+    positions = [position for position in positions if run.items[position].id not in put_off]
     if len(positions) > 1:
         try:
             return await db.run(run.actor.as_actor(), _act_and_record, run, positions, work)
@@ -221,13 +231,19 @@ async def _execute_batch(
         except Exception as error:  # whatever it is, trying each alone shows which item it is about
             logger.info("run %s: items %s one by one: %r", run.id, positions, error)
     outcomes: list[Outcome] = []
-    put_off = 0
+    refused = 0
     for position in positions:
+        item_id = run.items[position].id
+        if refused == PUT_OFF_ITEMS_MAX:
+            put_off.add(item_id)
+        if item_id in put_off:
+            continue
         outcome = await _execute_item(db, run, position, work)
         if outcome is not None:
             outcomes.append(outcome)
-        elif (put_off := put_off + 1) == PUT_OFF_ITEMS_MAX:
-            break
+        else:
+            put_off.add(item_id)
+            refused += 1
     return outcomes
 
 

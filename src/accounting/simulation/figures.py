@@ -16,7 +16,7 @@ from accounting.invoices.documents import Invoice
 from accounting.invoices.rules import InvoiceStatus
 from accounting.money import ZERO
 from accounting.notifications.documents import InvoiceNotification
-from accounting.notifications.rules import NotificationType
+from accounting.notifications.rules import NotificationStatus, NotificationType
 from accounting.recurring.rules import period_of
 
 
@@ -74,7 +74,8 @@ async def read_month(
         "createdAt": {"$gte": start_of_day(first, zone), "$lt": start_of_day(after_last, zone)}
     }
     made = await _sum_by(Invoice, "status", created)
-    mails = await _sum_by(InvoiceNotification, "notificationType", created)
+    to_be_sent = {**created, "status": NotificationStatus.PENDING}
+    mails = await _sum_by(InvoiceNotification, "notificationType", to_be_sent)
     # The first overdue day is the one after the due date.
     one_day = timedelta(days=1)
     due = {"$gte": as_stored_day(first - one_day), "$lt": as_stored_day(after_last - one_day)}

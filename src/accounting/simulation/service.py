@@ -1,10 +1,9 @@
 """The simulation: what the daily jobs would do until a day, on a scratch database (issue 4).
 
-Copied are the active recurring invoices with the prices of their customers, and nothing else of
-the books: what is shown follows from these templates alone. Customers and miners are read from the
-platform as in a real run, so that no personal data is stored a second time but on the simulated
-invoices, and nothing here could write to a collection of the platform's. The real database is only
-read, and the documents are bound to the scratch database while the jobs run.
+Copied are the active recurring invoices with their customers' prices and wish to get no reminders,
+and nothing else of the books: what is shown follows from these templates alone. Customers and
+miners are read from the platform as in a real run, so that nothing here could write to a collection
+of the platform's. The real database is only read: the documents are bound to the scratch database.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from accounting.db.database import Database
 from accounting.db.scratch import scratch_database
 from accounting.db.setup import apply_changes
 from accounting.ids import ObjectId
+from accounting.optouts.documents import MailOptout
 from accounting.platform.reader import MongoPlatform, Platform
 from accounting.pricing.documents import CustomerPricingConfig
 from accounting.recurring.documents import RecurringInvoice
@@ -181,16 +181,20 @@ class _Seen:
 async def _copy_templates(
     mongo: MongoDatabase, scratch: MongoDatabase
 ) -> dict[ObjectId, ObjectId | None]:
-    """Copy the active templates as they are, with their customers' prices; owners by template."""
+    """Copy the active templates as they are, and what is kept of their customers; their owners."""
     owners: dict[ObjectId, ObjectId | None] = {}
     templates = RecurringInvoice.Settings.name
     async for batch in _copy(mongo, scratch, templates, {"isActive": True}):
         owners |= {raw["_id"]: raw.get("userId") for raw in batch}
     user_ids = list({owner for owner in owners.values() if owner is not None})
     for at in range(0, len(user_ids), COPY_BATCH_DOCUMENTS):
-        of_these = {"userId": {"$in": user_ids[at : at + COPY_BATCH_DOCUMENTS]}}
-        async for _ in _copy(mongo, scratch, CustomerPricingConfig.Settings.name, of_these):
-            pass
+        these = {"$in": user_ids[at : at + COPY_BATCH_DOCUMENTS]}
+        for name, of_these in (
+            (CustomerPricingConfig.Settings.name, {"userId": these}),
+            (MailOptout.Settings.name, {"_id": these}),
+        ):
+            async for _ in _copy(mongo, scratch, name, of_these):
+                pass
     return owners
 
 

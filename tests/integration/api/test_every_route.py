@@ -11,8 +11,20 @@ from builders import ADMIN, a_customer
 from fakes import FakePlatform, TestDatabase
 
 # What spec section 5 opens to customers; everything else is for admins.
-OPEN_TO_CUSTOMERS = {("GET", "/invoices"), ("GET", "/invoices/{id}")}
-NEEDS_NO_TOKEN = {"/health/live", "/health/ready", "/metrics"}
+OPEN_TO_CUSTOMERS = {
+    ("GET", "/invoices"),
+    ("GET", "/invoices/{id}"),
+    ("GET", "/invoices/{id}/download"),
+}
+NEEDS_NO_TOKEN = {
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    # The link of an e-mail is the key.
+    "/public/invoices/{view_token}",
+    "/public/unsubscribe/{view_token}",
+    "/public/resubscribe/{view_token}",
+}
 
 
 ROUTES = [(method, path) for method, path in api_routes() if path not in NEEDS_NO_TOKEN]

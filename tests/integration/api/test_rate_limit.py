@@ -33,3 +33,17 @@ async def test_a_user_over_the_limit_waits_and_others_do_not(
     assert refused.json()["code"] == "too_many_requests"
     assert refused.headers["retry-after"] == "60"
     assert (let_in.status_code, later.status_code) == (200, 200)
+
+
+async def test_whoever_says_nothing_is_counted_by_his_address(
+    redis_server: Server, memory_db: TestDatabase, platform: FakePlatform
+) -> None:
+    limited = settings(redis_url=redis_server.uri, rate_limit="2/hour")
+    url = f"/public/invoices/{'x' * 43}"
+    async with an_api(memory_db, platform, limited) as api:
+        answers = [await api.get(url) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [404, 404, 429]
+    assert int(answers[2].headers["retry-after"]) > 0
+    assert answers[2].headers["content-type"].startswith("text/html")
+    assert "Too many requests" in answers[2].text

@@ -116,6 +116,19 @@ class Things:
         self._post(f"/invoices/{payment['invoice']['id']}/refund", {"reason": "Paid twice."})
         return payment["id"]
 
+    def bounced_mail(self) -> str:
+        """What a worker has noted; a real bounce would need a mail server that refuses."""
+        invoice_id = self.draft()
+        self._post(f"/invoices/{invoice_id}/issue", {})
+        rows = self.service.mongo["invoice_notifications"]
+        bounced = {"status": "BOUNCED", "leaseUntil": None, "handedOverAt": None}
+        row = rows.find_one_and_update({"invoiceId": ObjectId(invoice_id)}, {"$set": bounced})
+        assert row is not None
+        return str(row["_id"])
+
+    def sent_mail(self) -> str:
+        return str(self._post(f"/invoices/{self.issued()}/send-email", {})["id"])
+
     def failed_run(self) -> str:
         return self._run_of(str(new_id()))
 
@@ -166,8 +179,10 @@ OF_PATH = {
     "/invoices/{id}/cancel": (Things.issued, Things.paid),
     "/invoices/{id}/record-payment": (Things.issued, Things.draft),
     "/invoices/{id}/refund": (Things.paid, Things.issued),
+    "/invoices/{id}/send-email": (Things.issued, Things.draft),
     "/invoices/{id}/audit-log": (Things.paid,),
     "/invoices/{id}/explain": (Things.draft,),
+    "/invoices/{id}/download": (Things.paid, Things.draft),
     "/payments/{id}": (Things.payment, Things.refunded_payment),
     "/customers/{id}/payments": (_customer,),
     "/customers/{id}/allocate": (_customer,),
@@ -177,6 +192,7 @@ OF_PATH = {
     "/recurring-invoices/{id}": (Things.template, Things.paused_template),
     "/recurring-invoices/{id}/pause": (Things.template, Things.paused_template),
     "/recurring-invoices/{id}/resume": (Things.paused_template, Things.template),
+    "/notifications/{id}/retry": (Things.bounced_mail, Things.sent_mail),
     "/runs/{id}": (Things.failed_run,),
     "/runs/{id}/retry-failed": (Things.failed_run, Things.done_run),
 }

@@ -265,7 +265,10 @@ async def test_a_payment_shows_in_the_invoice(
     paid = response.json()
     assert (paid["amountPaid"], paid["balanceDue"]) == ("300.00", "200.00")
     assert [payment["costPaymentId"] for payment in paid["payments"]] == [str(row.id)]
-    assert [mail["status"] for mail in paid["notifications"]] == ["PENDING"]
+    assert [(mail["notificationType"], mail["status"]) for mail in paid["notifications"]] == [
+        ("INVOICE_ISSUED", "PENDING"),
+        ("PAYMENT_RECEIVED", "PENDING"),
+    ]
     assert paid["version"] == 3
 
 

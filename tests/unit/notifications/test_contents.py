@@ -10,7 +10,7 @@ import pytest
 from accounting.notifications import contents
 from accounting.notifications.contents import InvoiceFacts, Tone
 from accounting.notifications.message import Content
-from mails import LINKS, FACTS, html_of, over_the_wire, read, words_of
+from mails import FACTS, LINKS, html_of, over_the_wire, read, words_of
 
 PART_PAID = replace(FACTS, amount_paid=Decimal("400.10"))
 SETTLED = replace(FACTS, amount_paid=Decimal("1250.00"))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from decimal import Decimal
-
 import pytest
 
 from accounting.audit.rules import AuditAction, EntityType
@@ -12,23 +9,27 @@ from accounting.audit.service import history
 from accounting.bootstrap import Services
 from accounting.ids import ObjectId, new_id
 from accounting.invoices.documents import Invoice
-from accounting.invoices.reminders import queue_reminders
+from accounting.invoices.mail import PAYMENT_GONE
 from accounting.invoices.service import cancel_invoice
 from accounting.invoices.settlement import (
     record_payment,
     refund_invoice,
     remove_invoice_payment,
 )
-from accounting.notifications.documents import InvoiceNotification
-from accounting.notifications.rules import NotificationStatus, NotificationType, dedupe_key
+from accounting.notifications.rules import (
+    REMINDERS,
+    NotificationStatus,
+    NotificationType,
+    dedupe_key,
+)
 from accounting.notifications.service import queue_notification
-from accounting.payments.documents import InvoicePayment
 from accounting.worker.delivery import deliver_due
 from accounting.worker.mails import CONTENTS
 from api_app import settings
-from builders import ADMIN, TERMS, a_cost_payment, a_customer, an_issued_invoice
+from builders import ADMIN, TERMS, a_cost_payment
 from fakes import FakeMailer, FakePlatform, SettableClock, TestDatabase
 from mails import words_of
+from outbox import an_announced_invoice, last_row, pay, remind
 
 
 @pytest.fixture
@@ -39,26 +40,6 @@ def mailer() -> FakeMailer:
 @pytest.fixture
 def services(db: TestDatabase, platform: FakePlatform) -> Services:
     return Services(db, platform, TERMS, settings())
-
-
-async def an_announced_invoice(services: Services, platform: FakePlatform) -> Invoice:
-    """An issued invoice whose own mail is out of the way."""
-    invoice = await an_issued_invoice(services.db, platform, a_customer())
-    await deliver_due(services, FakeMailer())
-    return invoice
-
-
-async def remind(services: Services, invoice: Invoice, days_after_due: int) -> None:
-    day = invoice.due_date + timedelta(days=days_after_due)
-    queued = await queue_reminders(services.db, services.platform, services.terms, day)
-    assert queued.total() == 1
-
-
-async def pay(services: Services, platform: FakePlatform, invoice: Invoice) -> InvoicePayment:
-    row = platform.add_cost_payment(a_cost_payment(platform.users[invoice.user_id], "500.00"))
-    use_case = (record_payment, platform, ObjectId(invoice.id), row.id)
-    _, payment = await services.db.run(ADMIN, *use_case)
-    return payment
 
 
 async def queue(
@@ -73,11 +54,6 @@ async def queue(
         cc=[],
         dedupe_key=dedupe_key(kind, ObjectId(invoice.id), step),
     )
-
-
-async def last_row(invoice: Invoice) -> InvoiceNotification:
-    rows = await InvoiceNotification.find({"invoiceId": invoice.id}).sort("-_id").to_list()
-    return rows[0]
 
 
 def test_every_kind_but_a_view_is_written() -> None:
@@ -151,8 +127,8 @@ async def test_a_reminder_about_a_part_paid_invoice_asks_for_the_rest(
 
     await deliver_due(services, mailer)
 
-    [mail] = mailer.sent
-    assert mail["Subject"].endswith("USD 99.90")
+    reminder, _ = mailer.sent
+    assert reminder["Subject"].endswith("USD 99.90")
 
 
 @pytest.mark.parametrize(
@@ -183,18 +159,18 @@ async def test_a_reminder_of_an_invoice_that_has_ended_is_withheld(
     if ending == "refund":
         await services.db.run(ADMIN, refund_invoice, ObjectId(invoice.id), "why")
 
-    outcomes = await deliver_due(services, mailer)
+    await deliver_due(services, mailer)
     clock.move(days=1)
     again = await deliver_due(services, mailer)
 
-    assert (outcomes, again) == ({NotificationStatus.FAILED: 1}, {})
-    assert mailer.sent == []
-    row = await last_row(invoice)
+    assert again == {}
+    assert not [mail for mail in mailer.sent if "eminder" in mail["Subject"]]
+    row = await last_row(invoice, REMINDERS)
     assert (row.status, row.failure_reason) == (NotificationStatus.FAILED, reason)
     assert (row.sent_at, row.next_retry_at, row.lease_until) == (None, None, None)
-    entry = (await history(EntityType.INVOICE, ObjectId(invoice.id)))[-1]
-    assert entry.action is AuditAction.EMAIL_FAILED
-    assert entry.description == f"E-mail {row.notification_type} not sent: {reason}"
+    entries = await history(EntityType.INVOICE, ObjectId(invoice.id))
+    told = next(entry for entry in entries if entry.action is AuditAction.EMAIL_FAILED)
+    assert told.description == f"E-mail {row.notification_type} not sent: {reason}"
 
 
 async def test_a_payment_is_confirmed_with_its_own_amount(
@@ -202,20 +178,17 @@ async def test_a_payment_is_confirmed_with_its_own_amount(
 ) -> None:
     invoice = await an_announced_invoice(services, platform)
     customer = platform.users[invoice.user_id]
-    payments = []
     for amount in ("100.00", "150.00"):
         row = platform.add_cost_payment(a_cost_payment(customer, amount))
-        use_case = (record_payment, platform, ObjectId(invoice.id), row.id)
-        _, payment = await services.db.run(ADMIN, *use_case)
-        payments.append(payment)
-    await queue(services, NotificationType.PAYMENT_RECEIVED, invoice, str(payments[0].id))
+        await services.db.run(ADMIN, record_payment, platform, ObjectId(invoice.id), row.id)
 
     await deliver_due(services, mailer)
 
-    [mail] = mailer.sent
-    assert "USD 100.00" in mail["Subject"]
-    assert all("USD 250.00" in words for words in words_of(mail))  # paid, and left to pay
-    assert payments[0].amount_paid == Decimal("100.00")
+    first, second = mailer.sent
+    assert "USD 100.00" in first["Subject"]
+    assert "USD 150.00" in second["Subject"]
+    for mail in (first, second):
+        assert all("USD 250.00" in words for words in words_of(mail))  # paid, and left to pay
 
 
 async def test_a_payment_that_was_removed_is_not_confirmed(
@@ -223,7 +196,6 @@ async def test_a_payment_that_was_removed_is_not_confirmed(
 ) -> None:
     invoice = await an_announced_invoice(services, platform)
     payment = await pay(services, platform, invoice)
-    await queue(services, NotificationType.PAYMENT_RECEIVED, invoice, str(payment.id))
     await services.db.run(ADMIN, remove_invoice_payment, ObjectId(payment.id), TERMS.zone)
 
     await deliver_due(services, mailer)
@@ -236,8 +208,7 @@ async def test_a_refunded_payment_is_not_confirmed(
     services: Services, platform: FakePlatform, mailer: FakeMailer
 ) -> None:
     invoice = await an_announced_invoice(services, platform)
-    payment = await pay(services, platform, invoice)
-    await queue(services, NotificationType.PAYMENT_RECEIVED, invoice, str(payment.id))
+    await pay(services, platform, invoice)
     await services.db.run(ADMIN, refund_invoice, ObjectId(invoice.id), "why")
 
     assert await deliver_due(services, mailer) == {NotificationStatus.FAILED: 1}
@@ -248,7 +219,6 @@ async def test_a_cancellation_is_told_with_its_reason(
 ) -> None:
     invoice = await an_announced_invoice(services, platform)
     await services.db.run(ADMIN, cancel_invoice, ObjectId(invoice.id), "billed twice")
-    await queue(services, NotificationType.INVOICE_CANCELLED, invoice)
 
     await deliver_due(services, mailer)
 
@@ -262,6 +232,7 @@ async def test_a_cancellation_is_told_with_its_reason(
     [
         (NotificationType.INVOICE_CANCELLED, "", "the invoice is not cancelled"),
         (NotificationType.OVERDUE_REMINDER, str(new_id()), "the invoice is not overdue"),
+        (NotificationType.PAYMENT_RECEIVED, str(new_id()), PAYMENT_GONE),
         (NotificationType.INVOICE_VIEWED, "", "no e-mail tells of INVOICE_VIEWED"),
     ],
 )
@@ -305,3 +276,17 @@ async def test_a_second_copy_of_a_mail_is_known_by_its_message_id(
 
     row = await last_row(invoice)
     assert mailer.sent[0]["Message-ID"] == f"<{row.id}@localhost>" == row.message_id
+
+
+async def test_a_reminder_to_come_that_is_late_itself_is_withheld(
+    services: Services, platform: FakePlatform, mailer: FakeMailer, clock: SettableClock
+) -> None:
+    invoice = await an_announced_invoice(services, platform)
+    clock.move(days=27)
+    await remind(services, invoice, -3)
+    clock.move(days=4)  # the mail server was away meanwhile
+
+    await deliver_due(services, mailer)
+
+    assert mailer.sent == []
+    assert (await last_row(invoice)).failure_reason == "its due date has passed"

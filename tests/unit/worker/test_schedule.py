@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from accounting.audit.sealing import SEAL_JOB
+from accounting.invoices.papers import FREEZE_JOB
+from accounting.notifications.service import DELIVER_JOB
 from accounting.worker import tasks
 from accounting.worker.app import make_celery
 from api_app import settings
@@ -32,3 +34,15 @@ def test_reminders_are_queued_at_eight_in_the_morning_of_the_business_day() -> N
 
     assert entry["task"] == tasks.reminders.name == "invoices.reminders"
     assert remaining.total_seconds() == 60 * 60
+
+
+def test_what_no_invoice_needs_is_deleted_at_night() -> None:
+    entry = make_celery(settings()).conf.beat_schedule["papers.tidy"]
+
+    assert entry["task"] == tasks.tidy.name == tasks.TIDY_PAPERS_JOB
+    assert (entry["schedule"].hour, entry["schedule"].minute) == ({3}, {10})
+
+
+def test_the_jobs_that_are_sent_have_their_tasks() -> None:
+    assert tasks.freeze.name == FREEZE_JOB
+    assert tasks.deliver.name == DELIVER_JOB

@@ -10,46 +10,29 @@ import pytest
 
 from accounting.audit.rules import AuditAction, EntityType
 from accounting.audit.service import history
-from accounting.ids import ObjectId
+from accounting.db.client import ConnectionLost
 from accounting.invoices.rules import InvoiceNotFound
 from accounting.notifications.documents import InvoiceNotification
 from accounting.notifications.mailer import (
     OFFER_SECONDS_MAX,
     VERDICT_SECONDS_MAX,
-    OutcomeUnknown,
     PermanentFailure,
     RecipientRefused,
     TemporaryFailure,
 )
-from accounting.notifications.rules import LEASE_SECONDS, NotificationStatus
-from accounting.notifications.sending import deliver_notification, list_due
-from builders import NOW, TERMS, a_customer, an_issued_invoice
+from accounting.notifications.rules import (
+    LEASE_SECONDS,
+    NotificationStatus,
+)
+from accounting.notifications.sending import list_due
+from builders import NOW
 from fakes import FakeMailer, FakePlatform, SettableClock, TestDatabase
-
-
-async def compose(notification: InvoiceNotification) -> EmailMessage:
-    message = EmailMessage()
-    message["To"] = notification.sent_to
-    return message
+from outbox import a_queued_mail, deliver
 
 
 @pytest.fixture
 def mailer() -> FakeMailer:
     return FakeMailer()
-
-
-async def a_queued_mail(db: TestDatabase, platform: FakePlatform) -> InvoiceNotification:
-    await an_issued_invoice(db, platform, a_customer())
-    [mail] = await InvoiceNotification.find_all().to_list()
-    return mail
-
-
-async def deliver(
-    db: TestDatabase, mail: InvoiceNotification, mailer: FakeMailer
-) -> InvoiceNotification | None:
-    return await deliver_notification(
-        db, ObjectId(mail.id), mailer=mailer, compose=compose, zone=TERMS.zone
-    )
 
 
 async def test_a_mail_is_sent_once(
@@ -129,7 +112,6 @@ async def test_a_mail_goes_out_once_after_the_server_is_back(
     [
         (RecipientRefused("550 no such user"), NotificationStatus.BOUNCED),
         (PermanentFailure("552 too large"), NotificationStatus.FAILED),
-        (OutcomeUnknown("connection lost after DATA"), NotificationStatus.FAILED),
     ],
 )
 async def test_a_final_failure_is_not_tried_again(
@@ -152,6 +134,19 @@ async def test_a_final_failure_is_not_tried_again(
     assert failed.failure_reason == str(failure)
     assert await list_due(db, limit=10) == []
     assert await deliver(db, mail, mailer) is None
+
+
+async def test_a_database_that_is_away_before_the_content_costs_a_retry(
+    db: TestDatabase, platform: FakePlatform, mailer: FakeMailer
+) -> None:
+    mail = await a_queued_mail(db, platform)
+    mailer.failure = ConnectionLost("no primary")
+
+    waiting = await deliver(db, mail, mailer)
+
+    assert waiting is not None
+    assert (waiting.status, waiting.retry_count) == (NotificationStatus.PENDING, 1)
+    assert waiting.failure_reason == "the database did not answer"
 
 
 async def test_ten_workers_at_once_send_one_mail(
@@ -205,9 +200,7 @@ async def test_a_mail_of_a_vanished_invoice_is_given_up(
     async def find_nothing(notification: InvoiceNotification) -> EmailMessage:
         raise InvoiceNotFound(notification.invoice_id)
 
-    ended = await deliver_notification(
-        db, ObjectId(mail.id), mailer=mailer, compose=find_nothing, zone=TERMS.zone
-    )
+    ended = await deliver(db, mail, mailer, compose=find_nothing)
 
     assert ended is not None
     assert ended.status is NotificationStatus.FAILED
