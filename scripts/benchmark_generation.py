@@ -6,7 +6,9 @@ of the very documents that were written, on the same server in the same run: of 
 and of everything, with the changes of the templates as one bulk write; first without, then with our
 validators and indexes. A ratio of 4 means that generation takes four times as long.
 
-    python scripts/benchmark_generation.py [--templates 1000 --templates 10000] [--issued 0]
+    python scripts/benchmark_generation.py [--templates 1000 --templates 10000] [--issued 50]
+
+The miners have an index over `userId` unless `--no-miners-index` says that the platform has none.
 """
 
 from __future__ import annotations
@@ -115,12 +117,16 @@ def apply_setup(uri: str, name: str) -> None:
     asyncio.run(apply())
 
 
-def measure(client: MongoClient[dict[str, Any]], uri: str, count: int, issued: int) -> Result:
+def measure(
+    client: MongoClient[dict[str, Any]], uri: str, count: int, issued: int, *, has_index: bool
+) -> Result:
     """Generate once, and write the same documents again as plainly as can be."""
     name = f"generation_{count}"
     apply_setup(uri, name)
     books = client[name].with_options(codec_options=CODEC_OPTIONS)
     a_world(count, issued).store(books)
+    if has_index:
+        books["miners"].create_index("userId")
     templates = list(books["recurring_invoices"].find())
     command_seconds, megabytes = run_command(uri, name)
     [run] = books["accounting_runs"].find({"partOf": None})
@@ -180,13 +186,17 @@ def lines(result: Result) -> Iterator[tuple[str, str]]:
 @click.command(help=(__doc__ or "").split("\n\n    ")[0])
 @click.option("--templates", multiple=True, default=(1_000, 10_000), type=click.IntRange(1))
 @click.option("--issued", default=0, show_default=True, help="Percent that is issued at once.")
-def main(templates: tuple[int, ...], issued: int) -> None:
+@click.option("--miners-index/--no-miners-index", default=True, show_default=True)
+def main(templates: tuple[int, ...], issued: int, miners_index: bool) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         start_mongod(Path(folder)) as mongod,
         MongoClient[dict[str, Any]](mongod.uri, tz_aware=True) as client,
     ):
-        results = [measure(client, mongod.uri, count, issued) for count in templates]
+        results = [
+            measure(client, mongod.uri, count, issued, has_index=miners_index)
+            for count in templates
+        ]
     table = Table("templates", *(f"{result.invoices:,}" for result in results))
     for cells in zip(*map(lines, results), strict=True):
         table.add_row(cells[0][0], *(value for _, value in cells))

@@ -16,12 +16,14 @@ from pymongo import MongoClient
 from accounting.dev.mongod import start_mongod
 from accounting.dev.processes import Server, free_port
 from service import clean_environment, run_command
+
 ADMINISTRATOR = "administrator"
 PASSWORD = "administrators-own"
 SERVICE_USER = "accounting"
 SETUP_USER = "accounting_setup"
 SERVICE_PASSWORD = "a password of the service: with / and @"
 SETUP_PASSWORD = "another one"
+NAMED_USERS = ("--service-user", SERVICE_USER, "--setup-user", SETUP_USER)
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,7 @@ class GuardedMongod:
     def with_roles(self, database: str) -> WithRoles:
         """Make roles and both users with `accounting db roles --create`, as an administrator."""
         made = run_command(
-            (*("db", "roles", "--create"),)
-            + ("--service-user", SERVICE_USER, "--setup-user", SETUP_USER),
+            ("db", "roles", "--create", *NAMED_USERS),
             clean_environment(
                 MONGODB_URI=self.uri,
                 MONGODB_DATABASE=database,
@@ -72,6 +73,15 @@ class GuardedMongod:
             setup_uri=self.uri_of(SETUP_USER, SETUP_PASSWORD, source=database),
             output=made.stdout,
         )
+
+    def make_role(self, name: str, privileges: list[dict[str, Any]], database: str) -> str:
+        """A role with these privileges, made anew; returns its name."""
+        with MongoClient[dict[str, Any]](self.uri) as client:
+            roles = client[database]
+            if roles.command("rolesInfo", name)["roles"]:
+                roles.command("dropRole", name)
+            roles.command("createRole", name, privileges=privileges, roles=[])
+        return name
 
     def make_user(self, name: str, *roles: object, database: str) -> str:
         """A user with these roles, made anew; returns his address."""

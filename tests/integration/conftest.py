@@ -1,8 +1,8 @@
-"""Fixtures of the integration tests: the service as processes."""
+"""Fixtures of the integration tests: the service as processes, and a line for their figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -38,3 +38,17 @@ def service(
     )
     with running_service(environment, tmp_path_factory.mktemp("service")) as running:
         yield running
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Writes a line of figures to the terminal, also when the test passes."""
+    plugins = request.config.pluginmanager
+    reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
+
+    def write(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(f"  {line}")
+
+    return write

@@ -27,6 +27,7 @@ LONG_RUNNING: Final = ["api", "worker", "beat"]
 OURS: Final = ["setup", *LONG_RUNNING]
 COMPOSE: Final[Mapping[str, Any]] = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
 SERVICES: Final[Mapping[str, Mapping[str, Any]]] = COMPOSE["services"]
+SETUP_URI: Final = "SETUP_MONGODB_URI"
 SETTINGS: Final = {f"ACCOUNTING_{name.upper()}" for name in Settings.model_fields}
 # The image listens on a fixed address, which the health check and the published port name.
 FIXED_IN_IMAGE: Final = {"ACCOUNTING_HOST", "ACCOUNTING_PORT"}
@@ -39,8 +40,8 @@ from accounting.worker.app import make_celery
 make_celery(Settings(mongodb_uri="mongodb://127.0.0.1/hosting")).connection().transport
 print(*{name.partition(".")[0] for name in sys.modules})
 """
-# ${NAME}, ${NAME:-default} and ${NAME:?message}
-_INTERPOLATION: Final = re.compile(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}")
+# ${NAME}, ${NAME:-default} and ${NAME:?message}; the inner one of two.
+_INTERPOLATION: Final = re.compile(r"\$\{(\w+)(?:(:[-?])([^${}]*))?\}")
 
 
 def test_every_variable_of_compose_is_a_setting() -> None:
@@ -59,9 +60,21 @@ def test_every_setting_reaches_the_api() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_a_setting_is_taken_from_the_variable_of_its_own_name(name: str) -> None:
     for variable, value in SERVICES[name]["environment"].items():
+        if (name, variable) == ("setup", "ACCOUNTING_MONGODB_URI"):
+            continue
         match = _INTERPOLATION.fullmatch(value)
         assert match
         assert match[1] == variable
+
+
+def test_the_setup_can_have_a_database_user_of_its_own() -> None:
+    setup, api = (SERVICES[name]["environment"] for name in ("setup", "api"))
+
+    assert setup["ACCOUNTING_MONGODB_URI"] == (
+        f"${{SETUP_MONGODB_URI:-{api['ACCOUNTING_MONGODB_URI']}}}"
+    )
+    for name, service in SERVICES.items():
+        assert name == "setup" or "SETUP_" not in json.dumps(service)
 
 
 def test_defaults_of_compose_are_a_valid_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +92,7 @@ def test_defaults_of_compose_are_a_valid_configuration(monkeypatch: pytest.Monke
 def test_example_of_the_environment_names_what_compose_reads() -> None:
     lines = (ROOT / "docker/.env.example").read_text().splitlines()
     example = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    defaults = {name: default for name, _, default in _interpolations()}
+    defaults = {name: default for name, _, default in _interpolations()} | {SETUP_URI: ""}
 
     assert set(example) == set(defaults)
     assert example["ACCOUNTING_JWT_SECRET"] == ""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from accounting.db.manifest import META
 from accounting.db.privileges import DATABASE_ITSELF
 from accounting.db.roles import Role
 from accounting.platform.rules import PLATFORM_COLLECTIONS, TOKEN_BLACKLIST
@@ -21,7 +22,8 @@ _READ: Final = frozenset({"find", "listIndexes"})
 _INSERT: Final = frozenset({"insert"})
 _UPDATE: Final = frozenset({"update"})
 _REMOVE: Final = frozenset({"remove"})
-# What `db apply` and `db rollback` do to a collection of ours; they write no documents.
+# What `db apply` and `db rollback` do to a collection of ours; they write no documents but those
+# of their own record.
 _DEFINE: Final = frozenset(
     {"createCollection", "collMod", "createIndex", "dropIndex", "dropCollection"}
 )
@@ -90,6 +92,7 @@ SETUP: Final = Part(
     {
         **_LIST,
         **{name: Need(_READ | _DEFINE, "the setup command") for name in OUR_COLLECTIONS},
+        META: Need(_READ | _DEFINE | _INSERT | _UPDATE | _REMOVE, "the record of the setup"),
         **{name: Need(_READ, "`db verify` and `db backup`") for name in PLATFORM_COLLECTIONS},
     },
 )

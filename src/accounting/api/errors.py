@@ -31,6 +31,7 @@ from accounting.errors import (
     Unauthorized,
     Unavailable,
 )
+from accounting.links import PUBLIC_PATH
 
 logger = logging.getLogger(__name__)
 
@@ -196,9 +197,15 @@ def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str
     logger.error(
         "unexpected error on %s %r (request %s)",
         request.method,
-        request.url.path,
+        _path_for_logs(request),
         request_id,
         exc_info=error,
     )
     sentence = f"Something went wrong on our side; quote request {request_id}."
     return problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", sentence)
+
+
+def _path_for_logs(request: Request[Any, Any, Any]) -> str:
+    """What was asked for; on public pages without the token, which is the key to them."""
+    path = request.url.path
+    return str(request.scope.get("path_template")) if path.startswith(PUBLIC_PATH) else path

@@ -28,6 +28,7 @@ from accounting.db.backup.rollback import (
 )
 from accounting.db.backup.saving import back_up
 from accounting.db.client import MongoDatabase
+from accounting.db.manifest import META
 from accounting.platform.rules import PLATFORM_COLLECTIONS, TOKEN_BLACKLIST
 from accounting.settings import load_settings
 
@@ -35,7 +36,6 @@ from accounting.settings import load_settings
 SAVED_PLATFORM_COLLECTIONS: Final = ("users", "cost_payments", "miners")
 RECENTLY_SECONDS: Final = 600
 _NEVER_OURS: Final = (*PLATFORM_COLLECTIONS, TOKEN_BLACKLIST)
-_META: Final = "accounting_meta"
 
 _NEW_DIRECTORY: Final = click.Path(path_type=Path, resolve_path=True)
 _DIRECTORY: Final = click.Path(path_type=Path, resolve_path=True, exists=True, file_okay=False)
@@ -154,13 +154,7 @@ def rollback(confirm: str | None, out: Path, without_snapshot: bool) -> None:
 async def _roll_back(confirm: str | None, out: Path, *, is_of_one_moment: bool) -> None:
     now = utc_now()
     async with _opened() as mongo:
-        plan = await plan_rollback(
-            mongo,
-            await _made_by_us(mongo),
-            record=_META,
-            known_names=_our_names(),
-            platform_names=_NEVER_OURS,
-        )
+        plan = await plan_rollback(mongo, our_names=_our_names(), platform_names=_NEVER_OURS)
         _show_plan(plan, mongo.name, now)
         require_confirmed(mongo, plan, confirm)
         if left_behind := await drop_unfinished_restore(mongo):
@@ -186,13 +180,9 @@ async def _roll_back(confirm: str | None, out: Path, *, is_of_one_moment: bool) 
     click.echo(f"next      to bring them back: accounting db restore {quote(str(target))}")
 
 
-async def _made_by_us(mongo: MongoDatabase) -> Sequence[str]:
-    return []
-
-
 def _our_names() -> list[str]:
     # The record of what is ours comes first; a restore counts on it.
-    return [_META, *(spec.name for spec in collection_specs())]
+    return [META, *(spec.name for spec in collection_specs())]
 
 
 @asynccontextmanager
@@ -237,6 +227,8 @@ def _show_plan(plan: RollbackPlan, database: str, now: datetime) -> None:
         click.echo(f"gone      {name:26}dropped before")
     for found in plan.collections:
         click.echo(f"drop      {found.name:26}{found.documents:>12,} documents")
+    for name in plan.kept:
+        click.echo(f"keep      {name:26}was there before accounting, which only took it into use")
     newest = plan.newest_document_at
     if newest is None:
         return

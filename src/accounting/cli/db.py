@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import click
 
+from accounting.access.needs import SETUP
+from accounting.access.review import require_rights
 from accounting.bootstrap import collection_specs, open_mongo
 from accounting.cli.access import check, roles
-from accounting.db.client import MongoDatabase
-from accounting.db.setup import Change, apply_changes, plan_changes
+from accounting.cli.progress import ShowProgress, progress_bars
+from accounting.cli.setup_output import (
+    plan_as_json,
+    show_announcement,
+    show_done,
+    show_obstacles,
+    show_plan,
+    show_references,
+    show_verdict,
+)
+from accounting.db.client import MongoDatabase, check_server
+from accounting.db.comparison import Change
+from accounting.db.obstacles import DuplicatesCame, SetupObstructed
+from accounting.db.planning import Choices, SetupPlan, Watcher, plan_setup
+from accounting.db.privileges import read_rights
+from accounting.db.reference import (
+    Reference,
+    Verdict,
+    Watched,
+    read_reference,
+    record_reference,
+    verify_reference,
+)
+from accounting.db.setup import apply_changes
+from accounting.platform.rules import PLATFORM_COLLECTIONS, SECRET_FIELDS
 from accounting.settings import load_settings
 
 T = TypeVar("T")
+Command = Callable[..., Any]
 
 CHANGES_NEEDED: Final = 2
+PLATFORM: Final = Watched(PLATFORM_COLLECTIONS, SECRET_FIELDS)
 
 
 @click.group()
@@ -28,39 +58,207 @@ for command in (check, roles):
     db.add_command(command)
 
 
+def _choices(command: Command) -> Command:
+    adopt = click.option(
+        "--adopt",
+        metavar="NAME",
+        multiple=True,
+        help="Use this collection although accounting has not made it; rollback never drops it.",
+    )
+    keep_refused = click.option(
+        "--keep-refused",
+        is_flag=True,
+        help="Go on although the new rules refuse existing documents, which stay as they are.",
+    )
+    return adopt(keep_refused(command))
+
+
 @db.command()
-def plan() -> None:
-    """Show what `apply` would do. Exit code 2 when there is something to do."""
-    changes = _with_mongo(lambda mongo: plan_changes(mongo, collection_specs()))
-    _show(changes)
-    if any(change.is_needed for change in changes):
-        click.echo("Run `accounting db apply` to make these changes; no document is touched.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_choices
+def plan(as_json: bool, adopt: tuple[str, ...], keep_refused: bool) -> None:
+    """Show what `apply` would do, and what stands in its way. Changes nothing.
+
+    Exit code 0 when there is nothing to do, 2 when there is.
+    """
+    choices = Choices(frozenset(adopt), keep_refused)
+
+    async def look(mongo: MongoDatabase) -> tuple[SetupPlan, str]:
+        server = await check_server(mongo)
+        return await plan_setup(mongo, collection_specs(), choices, Watcher(on_step=_tell)), server
+
+    found, server = _with_mongo(look)
+    if as_json:
+        click.echo(plan_as_json(found))
+    else:
+        click.echo(f"database  {found.database}, {server}")
+        show_plan(found)
+        _show_next_of_plan(found)
+    if found.needed or found.blocking:
         raise click.exceptions.Exit(CHANGES_NEEDED)
-    click.echo("Nothing to do: every collection, validator and index is in place.")
 
 
 @db.command()
-def apply() -> None:
-    """Create what is missing and correct what differs; safe to run again, also at once."""
+@_choices
+@click.option(
+    "--record-platform",
+    is_flag=True,
+    help="Record how the platform's collections are now, in the place of the last time.",
+)
+def apply(adopt: tuple[str, ...], keep_refused: bool, record_platform: bool) -> None:
+    """Create what is missing and correct what differs; safe to run again, also at once.
 
-    def show(change: Change) -> None:
-        click.echo(f"done  {change}")
-
-    done = _with_mongo(lambda mongo: apply_changes(mongo, collection_specs(), on_done=show))
-    click.echo(f"{len(done)} changes made." if done else "Nothing to do: all was in place.")
+    Before the first change it records fingerprints of the platform's collections, which `verify`
+    compares. Killed, it can be run again and finishes.
+    """
+    started = time.monotonic()
+    choices = Choices(frozenset(adopt), keep_refused)
+    try:
+        applied = asyncio.run(_apply(choices, record_platform=record_platform))
+    except SetupObstructed as error:
+        show_obstacles(error.obstacles)
+        raise
+    except DuplicatesCame as error:
+        show_obstacles([error.obstacle])
+        raise
+    show_done(applied.changes)
+    if applied.is_platform_recorded:
+        show_references(applied.references)
+    if not applied.changes:
+        click.echo("Nothing to do: all was in place.")
+        return
+    click.echo(
+        f"{len(applied.changes)} changes made in {time.monotonic() - started:.1f} s; no document "
+        "was changed, and nothing of the platform."
+    )
+    click.echo("next      accounting db verify")
+    click.echo("next      accounting db check, as the user of the service; then start it")
 
 
 @db.command()
-def verify() -> None:
-    """Fail when a collection, validator or index is missing or different."""
-    changes = _with_mongo(lambda mongo: plan_changes(mongo, collection_specs()))
-    _show(changes)
-    drift = [change for change in changes if change.is_needed]
-    if drift:
-        raise click.ClickException(
-            f"{len(drift)} differences from what this version needs; run `accounting db apply`."
+@click.option("--strict", is_flag=True, help="Fail also when documents of the platform changed.")
+@click.option("--definitions-only", is_flag=True, help="Do not read the platform's documents.")
+def verify(strict: bool, definitions_only: bool) -> None:
+    """Fail when something of ours is missing or different, or a definition of the platform changed.
+
+    Also tells whether the platform's documents are still those that were recorded by `apply`. A
+    platform that is in use changes them itself, so that this fails with --strict only.
+    """
+
+    async def look(mongo: MongoDatabase) -> tuple[SetupPlan, list[Verdict]]:
+        found = await plan_setup(mongo, collection_specs(), watcher=Watcher(on_step=_tell))
+        with progress_bars() as show:
+            verdicts = await verify_reference(
+                mongo,
+                PLATFORM,
+                with_content=not definitions_only,
+                on_progress=partial(_show_reading, show),
+            )
+        return found, verdicts
+
+    found, verdicts = _with_mongo(look)
+    show_plan(found)
+    for verdict in verdicts:
+        show_verdict(verdict)
+    if wrong := _what_is_wrong(found, verdicts, is_strict=strict):
+        raise click.ClickException("; ".join(wrong))
+    click.echo(
+        "Verified: what is ours is as this version needs it, and the platform's definitions are "
+        "as they were recorded."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """What an `apply` has done, and how the platform is recorded."""
+
+    changes: Sequence[Change]
+    is_platform_recorded: bool
+    references: Sequence[Reference]
+
+
+async def _apply(choices: Choices, *, record_platform: bool) -> _Applied:
+    settings = load_settings()
+    async with open_mongo(settings) as mongo:
+        require_rights(await read_rights(mongo), SETUP, mongo.name, is_least_required=False)
+        click.echo(f"database  {mongo.name}, {await check_server(mongo)}")
+        with progress_bars() as show:
+
+            async def record(is_resumed: bool) -> None:
+                # What an interrupted apply has recorded is older than its changes: kept.
+                only_missing = is_resumed and not record_platform
+                await _record_platform(mongo, show, only_missing=only_missing)
+
+            changes = await apply_changes(
+                mongo,
+                collection_specs(),
+                choices=choices,
+                watcher=Watcher(on_plan=show_announcement, on_progress=show, on_step=_tell),
+                before_changes=record,
+            )
+            is_known = set(PLATFORM.names) <= (await read_reference(mongo)).keys()
+            if not changes and (record_platform or not is_known):
+                await _record_platform(mongo, show, only_missing=not record_platform)
+        references = list((await read_reference(mongo)).values())
+    is_recorded = bool(changes) or record_platform or not is_known
+    return _Applied(changes, is_recorded, references)
+
+
+async def _record_platform(mongo: MongoDatabase, show: ShowProgress, *, only_missing: bool) -> None:
+    if not only_missing:
+        # What is written over must not be lost without a word.
+        for verdict in await verify_reference(mongo, PLATFORM, with_content=False):
+            if verdict.definition_changes:
+                show_verdict(verdict)
+    on_progress = partial(_show_reading, show)
+    await record_reference(mongo, PLATFORM, only_missing=only_missing, on_progress=on_progress)
+
+
+def _what_is_wrong(found: SetupPlan, verdicts: Sequence[Verdict], *, is_strict: bool) -> list[str]:
+    wrong = []
+    if found.needed or found.blocking:
+        wrong.append(
+            f"{len(found.needed)} differences from what this version needs; run `accounting db "
+            "apply`"
         )
-    click.echo("Verified: every collection, validator and index is as this version needs it.")
+    if changed := [verdict.name for verdict in verdicts if verdict.definition_changes]:
+        wrong.append(
+            f"definitions of the platform's {', '.join(changed)} are not as they were recorded; if "
+            "the platform has changed them itself, `accounting db apply --record-platform` takes "
+            "them as they are now"
+        )
+    if unknown := [verdict.name for verdict in verdicts if verdict.reference is None]:
+        wrong.append(f"never recorded, and so not compared: {', '.join(unknown)}")
+    touched = [
+        verdict.name for verdict in verdicts if verdict.content and not verdict.content.is_kept
+    ]
+    if touched and is_strict:
+        wrong.append(f"documents of the platform's {', '.join(touched)} are not as recorded")
+    return wrong
+
+
+def _show_next_of_plan(found: SetupPlan) -> None:
+    if found.blocking:
+        click.echo(
+            f"stop      {len(found.blocking)} obstacles, marked with !; apply changes nothing "
+            "before they are gone"
+        )
+    elif found.needed:
+        click.echo(
+            f"to do     {len(found.needed)} changes; no document is touched, and nothing of the "
+            "platform"
+        )
+        click.echo("next      accounting db apply")
+    else:
+        click.echo("Nothing to do: every collection, validator and index is in place.")
+
+
+def _show_reading(show: ShowProgress, name: str, done: int, total: int) -> None:
+    show(f"reading the platform's {name}", done, total)
+
+
+def _tell(step: str) -> None:
+    click.echo(f"now       {step}", err=True)
 
 
 def _with_mongo(work: Callable[[MongoDatabase], Awaitable[T]]) -> T:
@@ -71,8 +269,3 @@ def _with_mongo(work: Callable[[MongoDatabase], Awaitable[T]]) -> T:
             return await work(mongo)
 
     return asyncio.run(run())
-
-
-def _show(changes: Sequence[Change]) -> None:
-    for change in changes:
-        click.echo(f"{'need' if change.is_needed else 'note'}  {change}")

@@ -10,6 +10,7 @@ import click
 
 from accounting.cli.audit import audit
 from accounting.cli.db import db
+from accounting.cli.demo import demo_command
 from accounting.cli.doctor import doctor, numbers
 from accounting.cli.jobs import jobs
 from accounting.cli.run import beat, dev, serve, worker
@@ -34,6 +35,7 @@ for command in (
     worker,
     beat,
     dev,
+    demo_command,
     db,
     jobs,
     simulate_command,

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from typing import Any, Final, TypeVar
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -33,12 +34,11 @@ T = TypeVar("T")
 
 _DAY: Final = click.DateTime(["%Y-%m-%d"])
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
-# As wide as the table needs where the output is no terminal: a file has no edge.
-_FILE_COLUMNS: Final = 180
+_COLUMNS_MAX: Final = 500
 _NAMES_SHOWN: Final = 5
-_COLUMNS: Final = (
-    *("Month", "Invoices", "Drafts", "Issued", "Amount", "Invoice mails", "Reminders"),
-    *("Overdue", "Overdue amount", "Not billed"),
+_HEADINGS: Final = (
+    *("Month", "Invoices", "Drafts", "Issued", "Amount", "Invoice\nmails", "Reminders"),
+    *("Overdue", "Overdue\namount", "Not\nbilled"),
 )
 
 
@@ -130,11 +130,13 @@ async def _simulate(settings: Settings, first_day: date, last_day: date) -> Simu
 
 async def _drop_left_behind(settings: Settings) -> None:
     async with open_mongo(settings) as mongo:
-        for scratch in await drop_left_behind(mongo, PURPOSE):
-            click.echo(f"dropped  {scratch.name}, made {scratch.created_at:%Y-%m-%d %H:%M} UTC")
+        dropped = await drop_left_behind(mongo, PURPOSE)
         in_use = await list_scratch_databases(mongo, PURPOSE)
-    for scratch in in_use:
-        click.echo(f"in use   {scratch.name}, made {scratch.created_at:%Y-%m-%d %H:%M} UTC")
+    for what, found in (("dropped", dropped), ("in use ", in_use)):
+        for scratch in found:
+            click.echo(f"{what}  {scratch.name}, made {scratch.created_at:%Y-%m-%d %H:%M} UTC")
+    if not dropped:
+        click.echo("Nothing was left behind.")
 
 
 def _show(simulation: Simulation) -> None:
@@ -143,17 +145,17 @@ def _show(simulation: Simulation) -> None:
         f"Simulated {simulation.first_day} to {simulation.last_day} ({days} days) with "
         f"{simulation.template_count} active recurring invoices."
     )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_FILE_COLUMNS)
-    console.print(_table(simulation))
+    table = _table(simulation)
+    # On a narrow terminal a line may go on in the next one, but no amount loses its digits.
+    needed = Console(width=_COLUMNS_MAX).measure(table).maximum
+    Console(width=needed).print(table)
     for line in (*_notes(simulation), *_reasons(simulation.not_billed)):
         click.echo(line)
 
 
 def _table(simulation: Simulation) -> Table:
-    table = Table(show_footer=True)
-    for name, total in zip(_COLUMNS, _cells(simulation.total), strict=True):
+    table = Table(box=SIMPLE_HEAD, show_footer=True, padding=(0, 1, 0, 0))
+    for name, total in zip(_HEADINGS, _cells(simulation.total), strict=True):
         table.add_column(name, total, justify="left" if name == "Month" else "right")
     for figures in simulation.months:
         table.add_row(*_cells(figures))

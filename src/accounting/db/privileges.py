@@ -106,13 +106,15 @@ async def read_rights(database: MongoDatabase) -> Rights:
         is_enforced = bool(stated["authenticatedUsers"]) and await _is_enforced(database)
     except PyMongoError as error:
         raise explain(error) from None
+    held = [
+        Privilege(Resource.of(privilege["resource"]), frozenset(privilege["actions"]))
+        for privilege in stated["authenticatedUserPrivileges"]
+    ]
     return Rights(
         user=", ".join(f"{user['user']}@{user['db']}" for user in stated["authenticatedUsers"]),
         roles=tuple(f"{role['role']}@{role['db']}" for role in stated["authenticatedUserRoles"]),
-        privileges=tuple(
-            Privilege(Resource.of(privilege["resource"]), frozenset(privilege["actions"]))
-            for privilege in stated["authenticatedUserPrivileges"]
-        ),
+        # The server has no order of its own.
+        privileges=tuple(sorted(held, key=lambda privilege: str(privilege.resource))),
         is_enforced=is_enforced,
     )
 

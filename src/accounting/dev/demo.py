@@ -29,7 +29,7 @@ FAKE_PASSWORD: Final = "$2b$10$not-a-real-hash-nobody-can-log-in-with-this-demo-
 FIRST_PART: Final = 300.0
 SECOND_PART: Final = 200.0
 
-_A_MONTH: Final = timedelta(days=30)
+A_MONTH: Final = timedelta(days=30)
 _ALL_STATES: Final = ("AUTO", "AUTO", "AUTO", "ACTIVE", "ACTIVE", "OFFLINE", "MAINTENANCE")
 
 Document = dict[str, Any]
@@ -165,12 +165,13 @@ def _free_payments(database: Database[Document], customer_id: ObjectId) -> tuple
 _FIRST_CUSTOMER_NUMBER: Final = 3
 
 
-def _customer_id(index: int) -> ObjectId:
+def demo_customer_id(index: int) -> ObjectId:
+    """The id of a demo customer, by his place in the list, from 0."""
     return demo_id("users", _FIRST_CUSTOMER_NUMBER + index)
 
 
 def _users(now: datetime) -> Iterator[Document]:
-    joined = now - MONTHS * _A_MONTH
+    joined = now - MONTHS * A_MONTH
 
     def user(name: str, email: str, role: str, **more: object) -> Document:
         return {
@@ -197,7 +198,7 @@ def _users(now: datetime) -> Iterator[Document]:
 def _cost_payments(now: datetime) -> Iterator[Document]:
     def row(index: int, amount: float, kind: str, created_at: datetime, **more: object) -> Document:
         return {
-            "userId": _customer_id(index),
+            "userId": demo_customer_id(index),
             "amount": amount,
             "type": kind,
             "consumption": 0.0,
@@ -207,7 +208,7 @@ def _cost_payments(now: datetime) -> Iterator[Document]:
         }
 
     for months_ago in range(MONTHS, 0, -1):
-        day = now - months_ago * _A_MONTH
+        day = now - months_ago * A_MONTH
         yield row(0, FIRST_PART, "PAYMENT", day, narration="Bank transfer, first part")
         yield row(0, SECOND_PART, "PAYMENT", day, narration="Bank transfer, second part")
         for index, customer in enumerate(_CUSTOMERS):
@@ -236,12 +237,12 @@ def _miners(now: datetime) -> Iterator[Document]:
     def miner(index: int, number: int, status: str, *, is_deleted: bool = False) -> Document:
         return {
             "name": f"miner-{index + 1:02}-{number:03}",
-            "userId": _customer_id(index),
+            "userId": demo_customer_id(index),
             "status": status,
             "hardwareId": demo_id("hardware", 1 + index % 2),
             "spaceId": demo_id("spaces", 1 + index % 2),
             "isDeleted": is_deleted,
-            "createdAt": now - MONTHS * _A_MONTH,
+            "createdAt": now - MONTHS * A_MONTH,
         }
 
     for index, customer in enumerate(_CUSTOMERS):
@@ -265,13 +266,13 @@ def _hardware(now: datetime) -> Iterator[Document]:
 
 def _miner_rates(now: datetime) -> Iterator[Document]:
     for number, rate in enumerate((0.055, 0.06, 0.06), start=1):
-        yield {"minerId": demo_id("miners", number), "rate": rate, "createdAt": now - _A_MONTH}
+        yield {"minerId": demo_id("miners", number), "rate": rate, "createdAt": now - A_MONTH}
 
 
 def _user_activities(now: datetime) -> Iterator[Document]:
     for index in range(3):
         yield {
-            "userId": _customer_id(index),
+            "userId": demo_customer_id(index),
             "type": "LOGIN",
             "ip": f"192.0.2.{index + 1}",
             "userAgent": "Mozilla/5.0 (demo)",

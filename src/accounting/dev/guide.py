@@ -17,6 +17,13 @@ from accounting.ids import ObjectId
 API_PATH: Final = "/api/accounting"
 TOKEN_SECONDS: Final = 12 * 60 * 60
 
+_WORTH_A_LOOK: Final = (
+    ("/invoices?status=OVERDUE", "who owes, and who has paid a part"),
+    ("/invoices?status=DRAFT", "what waits for its review"),
+    ("/recurring-invoices", "who is billed each month"),
+    ("/pricing-configs", "what a miner costs, has cost and will cost"),
+    ("/runs?kind=GENERATE", "what each day of generation made, and skipped"),
+)
 _READ_ID: Final = """python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])'"""
 
 
@@ -37,6 +44,11 @@ def guide_lines(
     yield "An invoice from draft to paid; paste these lines one after the other:"
     yield ""
     yield from _example(f"{url}{API_PATH}", admin_token, platform)
+    yield ""
+    yield "A year of invoices to look at, with the admin token:"
+    yield ""
+    for path, what in _WORTH_A_LOOK:
+        yield f"  GET {API_PATH}{path:33}{what}"
     yield ""
 
 

@@ -109,6 +109,8 @@ def _run(stack: ExitStack, data_dir: Path | None, host: str, port: int | None) -
     mail_url = _start_servers(stack, children, env, directory)
     _run_to_end("db-apply", ["db", "apply"], env, directory)
     platform = load_demo_platform(env["ACCOUNTING_MONGODB_URI"], env["ACCOUNTING_MONGODB_DATABASE"])
+    # Before anything else works in these books: they are loaded only while nobody does.
+    _run_to_end("demo", ["demo"], env, directory)
 
     def start(name: str, *arguments: str) -> Child:
         click.echo(f"starting {name}...")

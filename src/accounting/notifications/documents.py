@@ -23,6 +23,8 @@ from accounting.notifications.rules import (
 
 CC_ADDRESSES_MAX: Final = 20
 SENT_TO_BY_TIME: Final = "sentTo_1_handedOverAt_1"
+OF_RUN: Final = "runId_1_status_1"
+_LEAST_ID: Final = ObjectId("0" * 24)
 
 
 class InvoiceNotification(BaseDocument):
@@ -73,8 +75,9 @@ class InvoiceNotification(BaseDocument):
             index("status", "nextRetryAt"),
             # The daily cap of an address.
             index("sentTo", "handedOverAt"),
-            # Is anything of a run still to be sent?
-            index("runId", "status", only_if={"runId": {"$type": "objectId"}}),
+            # Is anything of a run still to be sent? `$type` as the condition would not do: to the
+            # server, a query for one id does not follow from it.
+            index("runId", "status", only_if={"runId": {"$gt": _LEAST_ID}}),
             # The list, newest first, for each filter without a sort in memory.
             index("createdAt", "_id"),
             index("status", "createdAt", "_id"),
@@ -152,9 +155,10 @@ async def find_states(
 
 async def is_any_pending(run_id: ObjectId) -> bool:
     """Whether an e-mail of this run is still to be sent."""
-    rows = InvoiceNotification.get_motor_collection()
     pending = {"runId": run_id, "status": NotificationStatus.PENDING}
-    return await rows.find_one(pending, {"_id": 1}) is not None
+    # Left alone, the server may look through everything that is pending.
+    found = InvoiceNotification.get_motor_collection().find(pending, {"_id": 1}).hint(OF_RUN)
+    return bool(await found.limit(1).to_list(1))
 
 
 async def count_handed_over(address: str, *, since: datetime, most: int) -> int:

@@ -52,7 +52,7 @@ async def list_emails(
 ) -> Page[InvoiceNotification]:
     """A page of e-mails, newest first. Raises CursorNotValid."""
     query = wanted.to_query(zone)
-    hint = _index_for(query)
+    hint = index_for(query)
     # Whoever sees the whole log does not need its rows counted one by one.
     total = (
         partial(count, InvoiceNotification, query, hint=hint)
@@ -62,7 +62,7 @@ async def list_emails(
     return await list_page(InvoiceNotification, query, NEWEST_FIRST, window, hint=hint, total=total)
 
 
-def _index_for(query: dict[str, Any]) -> str:
+def index_for(query: dict[str, Any]) -> str:
     """The index with the fewest rows to look at: of an invoice, in a status, of a kind, or of all.
 
     Each has the order of the list, so that nothing is sorted in memory; with several values the

@@ -25,6 +25,7 @@ from aiosmtplib import (
     SMTPException,
     SMTPRecipientRefused,
     SMTPResponseException,
+    SMTPServerDisconnected,
 )
 
 from accounting.errors import Misconfigured
@@ -215,6 +216,8 @@ class SmtpMailer:
 def _in_words(error: Exception, seconds: float) -> str:
     if isinstance(error, TimeoutError) and not isinstance(error, SMTPException):
         return f"No answer from the mail server within {seconds:g} seconds."
+    if isinstance(error, SMTPServerDisconnected):
+        return "The mail server closed the connection."
     return str(error) or type(error).__name__
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -23,6 +24,8 @@ PLATFORM_COLLECTIONS: Final = (
     "miner_rate_history",
     "user_activities",
 )
+# Never read, not even to tell whether it is still the same.
+SECRET_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {"users": ("password",)}
 # One more, which not every platform has.
 TOKEN_BLACKLIST: Final = "token_blacklist"
 

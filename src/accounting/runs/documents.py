@@ -91,9 +91,9 @@ class AccountingRun(BaseDocument):
 
     The items are embedded, so that results, counts and lease change in one guarded write, in the
     transaction of the items' own effects: none takes effect twice, whatever is delivered twice or
-    killed. Each such write rewrites the document: some milliseconds with 1,000 items, and ten
-    times that with 10,000, hence the batches. Two transactions on one run exclude each other,
-    hence the lease.
+    killed. Each such write rewrites the document: some milliseconds with 1,000 items, and as many
+    times that as there are thousands, hence the batches. Two transactions on one run exclude each
+    other, hence the lease.
 
     Work that several workers share is a run without items of its own whose parts are runs (`parts`,
     `partOf`), each with its own lease; see `parts`. People see the whole only.

@@ -20,7 +20,7 @@ EXECUTE_JOB: Final = "runs.execute"
 BULK_ITEMS_MAX: Final = 1_000
 # With the lengths below, the longest items of four-byte characters stay under MongoDB's limit of
 # 16 MiB a document.
-RUN_ITEMS_MAX: Final = 10_000
+RUN_ITEMS_MAX: Final = 8_000
 LABEL_LENGTH_MAX: Final = 40
 PLANNED_LENGTH_MAX: Final = 80
 CODE_LENGTH_MAX: Final = 60

@@ -90,6 +90,8 @@ class Bill:
     version: int = 1
     issued: date | None = None
     has_mail: bool = False
+    # The cost payments whose application the customer was told of, each once.
+    confirmed: list[str] = field(default_factory=list)
     cancel_reason: str | None = None
     refund_reason: str | None = None
     links: list[Link] = field(default_factory=list)
@@ -108,6 +110,11 @@ class Bill:
 
     def is_overdue(self, today: date) -> bool:
         return self.status == "OVERDUE" or (self.status == "ISSUED" and self.due < today)
+
+    @property
+    def mails(self) -> list[str]:
+        """The kinds of the e-mails about it, oldest first, without that of a cancellation."""
+        return ["INVOICE_ISSUED"] * self.has_mail + ["PAYMENT_RECEIVED"] * len(self.confirmed)
 
     def change(self, actor: str, status: str | None = None) -> None:
         """Every change is one version."""
@@ -221,6 +228,8 @@ class Books:
     def link(self, bill: Bill, actor: str, link: Link) -> None:
         """Apply an amount; the last cent makes the invoice PAID."""
         bill.links.append(link)
+        if bill.has_mail and link.cost_payment_id not in bill.confirmed:
+            bill.confirmed.append(link.cost_payment_id)
         bill.change(actor, "PAID" if bill.rest == ZERO else None)
 
     def unlink(self, link_id: str, actor: str) -> Bill:

@@ -28,9 +28,6 @@ from accounting.dev.processes import Child, Server, free_port, start_child, wait
 from accounting.recurring.generation import BATCH_INVOICES
 from accounting.runs.rules import EXECUTE_JOB
 
-# A killed process leaves its transactions open, with the documents that they hold, until the
-# server ends them; a minute by default, which is long for a test.
-TRANSACTION_SECONDS_MAX: Final = 3
 # A batch takes about so long, and shows only when it is committed: kills come anywhere within it.
 BATCH_SECONDS: Final = 0.4
 # Of the way to the last kill.
@@ -53,10 +50,15 @@ _LEFT_OPEN: Final = b"Aborting transaction because it has been running for longe
 
 
 class MortalMongod:
-    """A MongoDB that is killed and started again on the same data and port."""
+    """A MongoDB that is killed and started again on the same data and port.
 
-    def __init__(self, data_dir: Path) -> None:
+    A killed worker leaves its transaction open, with the documents that it holds, until the server
+    ends it after `transaction_seconds`.
+    """
+
+    def __init__(self, data_dir: Path, transaction_seconds: int) -> None:
         self._data_dir = data_dir
+        self._limit = f"transactionLifetimeLimitSeconds={transaction_seconds}"
         self._port = free_port()
         self._earlier_log = b""
         self.server = self._start()
@@ -79,8 +81,8 @@ class MortalMongod:
         return log.count(_LEFT_OPEN)
 
     def _start(self) -> Server:
-        limit = f"transactionLifetimeLimitSeconds={TRANSACTION_SECONDS_MAX}"
-        return start_mongod(self._data_dir, port=self._port, extra_args=("--setParameter", limit))
+        limit = ("--setParameter", self._limit)
+        return start_mongod(self._data_dir, port=self._port, extra_args=limit)
 
 
 @dataclass
@@ -175,7 +177,7 @@ class Chaos:
     def rage(self, worker_kills: int, invoices: int) -> None:
         """Kill so many workers, and once the database, while so many invoices are made."""
         # Each worker may commit another batch before the last kill, which is to be in time as well.
-        last = invoices - (self.crew.size + 1) * BATCH_INVOICES
+        last = max(0, invoices - (self.crew.size + 1) * BATCH_INVOICES)
         moments = [(self.dice.randint(0, last), False) for _ in range(worker_kills)]
         first, end = (int(share * last) for share in DATABASE_DIES_AT)
         moments.append((self.dice.randint(first, end), True))
@@ -189,20 +191,19 @@ class Chaos:
 
     def figures(self) -> str:
         """What was killed, as a line."""
-        workers = [kill for kill in self.kills if kill.victim == WORKER]
-        tasks = Counter(kill.task for kill in workers)
+        tasks = Counter(kill.task for kill in self.kills if kill.victim == WORKER)
+        databases = [kill.task for kill in self.kills if kill.victim == DATABASE]
         seconds = time.monotonic() - self.started_at
         return (
-            f"{len(workers)} workers killed, at {_listed(tasks)}; "
-            f"{len(self.kills) - len(workers)} kill of mongod; "
+            f"{tasks.total()} workers killed, at {_listed(tasks)}; "
+            f"mongod killed with {', '.join(databases)}; "
             f"{self.mongod.transactions_left_open} transactions left open by the dead; "
             f"{sum(kill.is_over for kill in self.kills)} kills after the end; {seconds:.0f} s"
         )
 
     def _kill_worker(self) -> None:
-        while not (victims := self._at_work_at_a_random_moment()):
-            pass  # what it did was over by then
-        self._note(WORKER, self.crew.kill(self.dice.choice(victims)))
+        victim = self.dice.choice(self._at_work_at_a_random_moment())
+        self._note(WORKER, self.crew.kill(victim))
 
     def _kill_database(self) -> None:
         victims = self._at_work_at_a_random_moment()
@@ -210,9 +211,12 @@ class Chaos:
         self.mongod.kill(self.dice.uniform(*DATABASE_AWAY_SECONDS))
 
     def _at_work_at_a_random_moment(self) -> list[Worker]:
-        wait_for(self.crew.at_work)
-        time.sleep(self.dice.uniform(0, BATCH_SECONDS))
-        return self.crew.at_work()
+        """Those in the middle of a run after a random time, at least one."""
+        while True:
+            wait_for(self.crew.at_work)
+            time.sleep(self.dice.uniform(0, BATCH_SECONDS))
+            if victims := self.crew.at_work():
+                return victims
 
     def _note(self, victim: str, task: str) -> None:
         second = time.monotonic() - self.started_at

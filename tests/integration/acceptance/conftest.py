@@ -60,20 +60,6 @@ def run_overdue(service: Service) -> Iterator[Callable[[date], int]]:
         thread.submit(runner.close).result()
 
 
-@pytest.fixture
-def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Writes a line of figures to the terminal, also when the test passes."""
-    plugins = request.config.pluginmanager
-    reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
-
-    def write(line: str) -> None:
-        with capture.global_and_fixture_disabled():
-            reporter.ensure_newline()
-            reporter.write_line(f"  {line}")
-
-    return write
-
-
 def settings_of(environment: dict[str, str]) -> Settings:
     """The settings that a process with this environment has."""
     prefix = "ACCOUNTING_"

@@ -267,15 +267,25 @@ def _wrong_replays(store: Store) -> Iterator[str]:
 
 
 def _wrong_mails(store: Store, without_mail: Container[ObjectId]) -> Iterator[str]:
-    for invoice in store.invoices.values():
-        kinds = Counter(row["notificationType"] for row in store.mails_of.get(invoice["_id"], []))
+    for invoice_id, invoice in store.invoices.items():
+        name, rows = invoice["invoiceNumber"], store.mails_of.get(invoice_id, [])
+        kinds = Counter(row["notificationType"] for row in rows)
         was_issued = invoice["status"] != "DRAFT"
-        expected = 1 if was_issued and invoice["_id"] not in without_mail else 0
+        expected = 1 if was_issued and invoice_id not in without_mail else 0
         if kinds["INVOICE_ISSUED"] != expected:
             yield (
-                f"{invoice['invoiceNumber']}: {invoice['status']} with "
+                f"{name}: {invoice['status']} with "
                 f"{kinds['INVOICE_ISSUED']} INVOICE_ISSUED notifications instead of {expected}"
             )
+        keys = {row["dedupeKey"] for row in rows}
+        for link in store.links_of.get(invoice_id, []):
+            is_told = f"PAYMENT_RECEIVED:{invoice_id}:{link['costPaymentId']}" in keys
+            if is_told != bool(expected):
+                yield f"{name}: its customer was {'' if is_told else 'not '}told of a payment"
+        knows = any(row["status"] == "SENT" for row in rows)
+        is_cancelled = invoice["status"] == "CANCELLED"
+        if kinds["INVOICE_CANCELLED"] != is_cancelled and (knows or not is_cancelled):
+            yield f"{name}: {invoice['status']}, {kinds['INVOICE_CANCELLED']} cancellations told"
 
 
 def _orphans(store: Store) -> Iterator[str]:

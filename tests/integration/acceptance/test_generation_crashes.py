@@ -37,6 +37,8 @@ pytestmark = pytest.mark.real_mongo
 # A small form for every day; `make chaos` is the full one.
 TEMPLATES: Final = int(os.environ.get("CHAOS_TEMPLATES", "500"))
 KILLS: Final = int(os.environ.get("CHAOS_KILLS", "2"))
+# A minute unless an operator sets it, which is long for a test.
+TRANSACTION_SECONDS: Final = int(os.environ.get("CHAOS_TRANSACTION_SECONDS", "3"))
 WORKERS: Final = 4
 SMTP_NOBODY: Final = "smtp://127.0.0.1:9"
 
@@ -53,13 +55,13 @@ def redis_url(redis_server: Server) -> str:
     return redis_server.uri.removesuffix("/0") + "/8"
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1_800)
 def test_workers_and_a_database_killed_at_random_bill_every_month_exactly_once(
     redis_url: str, tmp_path: Path, seed: int, say: Callable[[str], None]
 ) -> None:
     world = a_world(TEMPLATES, utc_now().date(), seed)
     with ExitStack() as stack:
-        mongod = MortalMongod(tmp_path)
+        mongod = MortalMongod(tmp_path, TRANSACTION_SECONDS)
         stack.callback(mongod.stop)
         queue = stack.enter_context(doubled_queue(redis_url))
         environment = service_environment(

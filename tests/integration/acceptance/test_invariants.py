@@ -33,6 +33,18 @@ DAMAGES: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None, str]] = {
     "guard": ("payment_allocations", {}, {"allocated": Decimal128("0.00")}, "0.00 allocated"),
     "ledger": ("cost_payments", {}, {"amount": 299.994}, "300.00 of 299.99 is given away"),
     "mail": ("invoice_notifications", {}, None, "0 INVOICE_ISSUED notifications instead of 1"),
+    "told": (
+        "invoice_notifications",
+        {"notificationType": "PAYMENT_RECEIVED"},
+        None,
+        "its customer was not told of a payment",
+    ),
+    "taken back": (
+        "invoice_notifications",
+        {"notificationType": "PAYMENT_RECEIVED"},
+        {"notificationType": "INVOICE_CANCELLED"},
+        "PAID, 1 cancellations told",
+    ),
     "entry": ("audit_logs", {"action": "INVOICE_ISSUED"}, None, "not numbered"),
     "edited": ("audit_logs", {"action": "INVOICE_ISSUED"}, {"description": "x"}, "edited"),
 }

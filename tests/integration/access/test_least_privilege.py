@@ -1,8 +1,8 @@
-"""The service's own user on a MongoDB with access control: he can do all of it, and nothing else."""
+"""The two users on a MongoDB with access control: each can do its part, and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from accounting.access.needs import OUR_COLLECTIONS, SERVICE
 from accounting.dev.mail_catcher import MailCatcher
 from accounting.dev.processes import Server
 from accounting.platform.rules import PLATFORM_COLLECTIONS, TOKEN_BLACKLIST
-from guarded import SERVICE_USER, GuardedMongod, WithRoles
+from guarded import SERVICE_USER, SETUP_USER, GuardedMongod, WithRoles
 from integration.access.everything import do_everything
 from service import Service, running_service, service_environment
 
@@ -55,6 +55,8 @@ CHANGES_OF_DEFINITIONS: dict[str, Attempt] = {
     "compact": lambda mongo, name: mongo.command("compact", name),
 }
 ATTEMPTS = WRITES_OF_DOCUMENTS | CHANGES_OF_DEFINITIONS
+# To MongoDB whoever may insert may also make the collection, and merge into it.
+IMPLIED_BY_INSERT = {"create", "$merge"}
 PLATFORM = [*PLATFORM_COLLECTIONS, TOKEN_BLACKLIST]
 
 
@@ -70,6 +72,12 @@ def administrator(guarded: GuardedMongod) -> Iterator[Mongo]:
 
 
 @pytest.fixture(scope="module")
+def setup(users: WithRoles) -> Iterator[Mongo]:
+    with MongoClient[dict[str, Any]](users.setup_uri) as client:
+        yield client[DATABASE]
+
+
+@pytest.fixture(scope="module")
 def service(
     guarded: GuardedMongod,
     users: WithRoles,
@@ -78,7 +86,7 @@ def service(
     mail_catcher: MailCatcher,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
-    """The service as its own user; the platform has revoked a token, as its admin's data shows."""
+    """API and worker as the service's user, on collections that the setup's user has made."""
     environment = service_environment(
         guarded.server,
         redis_url=redis_server.uri.removesuffix("/0") + "/7",
@@ -107,15 +115,6 @@ def profile(administrator: Mongo, service: Service) -> Iterator[Mongo]:
     administrator.command("profile", 2)
     yield administrator
     administrator.command("profile", 0)
-
-
-def refusal(attempt: Attempt, mongo: Mongo, name: str) -> int | None:
-    """The server's code for it; None when it was carried out."""
-    try:
-        attempt(mongo, name)
-    except OperationFailure as error:
-        return error.code
-    return None
 
 
 def test_the_service_does_everything_and_uses_every_right_that_it_has(
@@ -167,13 +166,80 @@ def actions_of(entry: dict[str, Any]) -> set[str]:
 
 
 @pytest.mark.parametrize("name", PLATFORM)
-@pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_the_server_refuses_every_write_to_the_platform(
-    service: Service, administrator: Mongo, name: str, attempt: str
+    service: Service, setup: Mongo, administrator: Mongo, name: str
 ) -> None:
     before = administrator.command("dbHash")["collections"].get(name)
 
-    code = refusal(ATTEMPTS[attempt], service.mongo, name)
+    for mongo in (service.mongo, setup):
+        assert refused(ATTEMPTS, mongo, name) == ATTEMPTS.keys()
 
-    assert code == UNAUTHORIZED
     assert administrator.command("dbHash")["collections"].get(name) == before
+
+
+@pytest.mark.parametrize("name", ["audit_logs", "audit_seals"])
+def test_the_server_refuses_to_alter_the_trail(
+    service: Service, administrator: Mongo, name: str
+) -> None:
+    before = administrator.command("dbHash")["collections"][name]
+    altering = ATTEMPTS.keys() - {"insert", *IMPLIED_BY_INSERT}
+
+    assert refused(ATTEMPTS, service.mongo, name) >= altering
+
+    assert administrator.command("dbHash")["collections"][name] == before
+
+
+def test_the_service_cannot_change_what_a_collection_is(
+    service: Service, administrator: Mongo
+) -> None:
+    changes = CHANGES_OF_DEFINITIONS.keys() - IMPLIED_BY_INSERT
+    for name in OUR_COLLECTIONS:
+        assert refused(CHANGES_OF_DEFINITIONS, service.mongo, name) >= changes
+    assert refused({"drop": lambda mongo, _: mongo.command("dropDatabase")}, service.mongo, "")
+
+
+def test_the_setup_cannot_write_documents(setup: Mongo) -> None:
+    for name in OUR_COLLECTIONS:
+        assert refused(WRITES_OF_DOCUMENTS, setup, name) == WRITES_OF_DOCUMENTS.keys()
+
+
+def test_neither_can_make_itself_more_than_it_is(service: Service, setup: Mongo) -> None:
+    attempts: dict[str, Attempt] = {
+        "grant": lambda mongo, name: mongo.command("grantRolesToUser", name, roles=["readWrite"]),
+        "role": lambda mongo, name: mongo.command("updateRole", name, privileges=[], roles=[]),
+        "user": lambda mongo, name: mongo.command("createUser", name, pwd="x", roles=["root"]),
+        "password": lambda mongo, name: mongo.command("updateUser", name, pwd="x"),
+    }
+
+    for mongo in (service.mongo, setup):
+        for name in (SERVICE_USER, SETUP_USER, SERVICE.role_name):
+            assert refused(attempts, mongo, name) == attempts.keys()
+
+
+def test_nothing_of_this_is_refused_to_an_administrator(administrator: Mongo) -> None:
+    """So it is the right that lacks: the attempts themselves are good."""
+    scratch = administrator.client[f"{DATABASE}_of_an_administrator"]
+    for name in ("invoices", "mail_optouts", "users"):
+        scratch[name].insert_one({})
+
+    assert refused(ATTEMPTS, scratch, "users") == set()
+
+    administrator.client.drop_database(scratch.name)
+
+
+def refused(attempts: Mapping[str, Attempt], mongo: Mongo, name: str) -> set[str]:
+    """Those attempts that the server refuses for want of a right."""
+    return {
+        called
+        for called, attempt in attempts.items()
+        if refusal(attempt, mongo, name) == UNAUTHORIZED
+    }
+
+
+def refusal(attempt: Attempt, mongo: Mongo, name: str) -> int | None:
+    """The server's code for it; None when it was carried out."""
+    try:
+        attempt(mongo, name)
+    except OperationFailure as error:
+        return error.code
+    return None

@@ -12,9 +12,10 @@ import pytest
 from bson import ObjectId as RawId
 from pymongo.errors import WriteError
 
-from accounting.bootstrap import Services
+from accounting.bootstrap import Services, collection_specs
 from accounting.db.client import MongoDatabase
 from accounting.db.files import store_file
+from accounting.db.setup import plan_changes
 from accounting.dev.processes import Server
 from accounting.ids import ObjectId, new_id
 from accounting.invoices.documents import Invoice
@@ -127,6 +128,9 @@ async def test_every_driver_reads_it_as_a_file_of_the_bucket(
         read = bucket.open_download_stream_by_name("invoice-2026011201.pdf").read()
 
     assert read == content
+    # It found the indexes that it wants, and made none of its own.
+    changes = await plan_changes(real_db.mongo, collection_specs())
+    assert [str(change) for change in changes if "invoice_pdfs" in change.collection] == []
 
 
 async def test_a_pdf_larger_than_a_chunk_is_kept_whole(real_db: TestDatabase) -> None:

@@ -28,11 +28,10 @@ from accounting.notifications.mailer import (
     SmtpMailer,
     TemporaryFailure,
 )
+from mail_server import CUT, DROP, SILENT, MailServer
 
 TO = "nia@example.org"
 CC = "books@example.com"
-SILENT = "silent"  # a scripted answer: keep the connection open and say nothing
-DROP = "drop"  # a scripted answer: close the connection
 
 
 def a_mail(
@@ -109,43 +108,9 @@ def serving(handler: Mailbox, **options: Any) -> Iterator[str]:
 
 @asynccontextmanager
 async def scripted(answers: Mapping[str, str]) -> AsyncIterator[tuple[str, list[str]]]:
-    """Run a server that answers by the beginning of each command; yield `host:port`, its log.
-
-    `greeting` and `.` (the final dot) can be given too. What is not given is accepted.
-    """
-    usual = {"greeting": "220 ready", "EHLO": "250 ok", "DATA": "354 go", "QUIT": "221 bye"}
-    log: list[str] = []
-
-    def answer_to(command: str) -> str:
-        given = [start for start in answers if command.startswith(start)]
-        return answers[max(given, key=len)] if given else usual.get(command[:4], "250 ok")
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        command = "greeting"
-        answer = answers.get(command, usual[command])
-        try:
-            while answer != DROP:
-                if answer == SILENT:
-                    await reader.read()
-                    return
-                writer.write(answer.encode("latin-1") + b"\r\n")
-                if answer.startswith("354"):
-                    await reader.readuntil(b"\r\n.\r\n")
-                    command = "."
-                else:
-                    command = (await reader.readline()).decode("ascii").strip()
-                if not command:
-                    return
-                log.append(command)
-                answer = answer_to(command)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client went away, which some of these tests want
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    async with server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", log
+    """Run a server that answers as told; yield `host:port`, and what it was asked."""
+    with MailServer(answers) as server:
+        yield server.address, server.log
 
 
 async def failure_of(mailer: SmtpMailer, message: EmailMessage | None = None) -> MailNotAccepted:
@@ -243,7 +208,7 @@ async def test_server_without_ehlo_is_spoken_to_with_helo() -> None:
     async with scripted({"EHLO": "502 what"}) as (address, log):
         await SmtpMailer(f"smtp://{address}").send(a_mail())
 
-    assert [line[:4] for line in log[:3]] == ["EHLO", "HELO", "MAIL"]
+    assert [line[:4] for line in log[:4]] == ["gree", "EHLO", "HELO", "MAIL"]
 
 
 # --- not accepted -----------------------------------------------------------------------------
@@ -286,6 +251,7 @@ async def test_unknown_host_is_temporary() -> None:
         ({".": "452 4.3.1 Disk full"}, TemporaryFailure),
         ({".": "421 4.3.2 Closing"}, TemporaryFailure),
         ({".": "552 5.3.4 Too big"}, PermanentFailure),
+        ({"DATA": CUT}, OutcomeUnknown),
         ({".": DROP}, OutcomeUnknown),
         ({".": "what is this"}, OutcomeUnknown),
         ({".": "354 go on"}, OutcomeUnknown),
@@ -400,6 +366,52 @@ async def test_reason_is_one_storable_line_of_bounded_length() -> None:
     assert len(failure.reason) == REASON_LENGTH_MAX
     assert failure.reason.isprintable()
     assert str(failure) == failure.reason
+
+
+# --- handed over ------------------------------------------------------------------------------
+
+
+async def test_the_handover_comes_when_all_but_the_content_is_accepted() -> None:
+    with MailServer() as server:
+
+        async def note() -> None:
+            assert server.log[-1] == "DATA"
+            assert server.offered == []
+
+        await SmtpMailer(f"smtp://{server.address}").send(a_mail(), on_handover=note)
+
+    assert len(server.contents) == 1
+
+
+@pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
+async def test_what_is_refused_before_the_content_is_not_handed_over(stage: str) -> None:
+    handed_over = False
+
+    async def note() -> None:
+        nonlocal handed_over
+        handed_over = True
+
+    with MailServer({stage: "451 later"}) as server:
+        mailer = SmtpMailer(f"smtp://{server.address}")
+        with pytest.raises(TemporaryFailure):
+            await mailer.send(a_mail(), on_handover=note)
+
+    assert not handed_over
+
+
+@pytest.mark.parametrize("error", [RuntimeError("not ours any more"), asyncio.CancelledError()])
+async def test_nothing_goes_out_when_it_must_not_be_handed_over(error: BaseException) -> None:
+    async def refuse() -> None:
+        raise error
+
+    with MailServer() as server:
+        mailer = SmtpMailer(f"smtp://{server.address}")
+        with pytest.raises(type(error)):
+            await mailer.send(a_mail(), on_handover=refuse)
+        await asyncio.sleep(0.1)
+
+        assert server.log[-1] == "DATA"  # no QUIT either: the connection was cut
+        assert server.offered == []
 
 
 # --- TLS and login ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from datetime import date
 from decimal import Decimal
@@ -16,6 +17,7 @@ from accounting.audit.service import history
 from accounting.ids import ObjectId
 from accounting.invoices.documents import Invoice
 from accounting.invoices.drafts import delete_invoice
+from accounting.invoices.papers import InvoicePdfChunk
 from accounting.invoices.service import cancel_invoice
 from accounting.invoices.settlement import record_payment, refund_invoice
 from accounting.links import public_invoice_url
@@ -297,6 +299,27 @@ async def test_an_unknown_link_is_a_friendly_page_without_a_hint(
     assert "This link does not lead anywhere" in page.text
     assert "Northern Hosting Ltd" in page.text
     assert token not in answer.text
+
+
+async def test_an_error_of_ours_is_a_page_and_the_log_does_not_hold_the_key(
+    api: httpx.AsyncClient,
+    db: TestDatabase,
+    platform: FakePlatform,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    invoice = await an_issued_invoice(db, platform, a_customer())
+    url = await url_of(invoice)
+    await api.get(f"{url}.pdf")
+    chunks = InvoicePdfChunk.get_motor_collection()
+    await chunks.update_one({}, {"$set": {"data": b"%PDF-1.7 of somebody else"}})
+
+    with caplog.at_level(logging.ERROR):
+        answer = await api.get(f"{url}.pdf")
+
+    assert answer.status_code == 500
+    assert "Something went wrong on our side" in Page(answer.text).text
+    assert "(invoice-2026011201.pdf) is damaged" in caplog.text
+    assert (await mail_of(invoice)).view_token not in caplog.text
 
 
 async def test_the_link_to_a_deleted_invoice_is_unknown_again(

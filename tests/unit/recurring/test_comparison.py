@@ -195,6 +195,19 @@ async def test_who_was_gone_before_last_month_or_is_back_is_not_shown(
     assert await find_gone(platform, FEB_20) == []
 
 
+async def test_who_was_billed_this_month_as_well_is_not_gone(
+    db: TestDatabase, platform: FakePlatform
+) -> None:
+    template_id = await billed_in_january(db, platform)
+    await generate_on(services_of(db, platform), FEB_5)
+    await db.run(ADMIN, pause_recurring_invoice, template_id, TERMS.zone)
+
+    assert await find_gone(platform, FEB_20) == []
+    assert [bill.template_id for bill in await find_gone(platform, day("2026-03-20"))] == [
+        template_id
+    ]
+
+
 async def test_gone_at_the_turn_of_the_year(db: TestDatabase, platform: FakePlatform) -> None:
     template = await a_template(
         db,

@@ -65,14 +65,24 @@ class SnapshotGone(BackupError):
         )
 
 
+class NotOfOneMoment(BackupError):
+    """The server cannot show a collection as it was: it was just altered, or is a capped one."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            "The server cannot show all collections as they were at one moment, and nothing was "
+            "kept: run it again, or stop the service and give --without-snapshot. "
+            f"The server says: {why}"
+        )
+
+
 class DefinitionsChanged(BackupError):
     """Somebody ran `apply`, or made or dropped an index, while the backup was read."""
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        what = ", ".join(names) or "Collections"
+    def __init__(self, names: Iterable[str]) -> None:
         super().__init__(
-            f"{what}: made anew, or given other indexes or options, while the backup was read; "
-            "nothing of it was kept. Run it again."
+            f"While the backup was read, these were made anew, or given other indexes or options: "
+            f"{', '.join(names)}. Nothing of it was kept; run it again."
         )
 
 
@@ -177,7 +187,8 @@ class NothingKnownToBeOurs(BackupError):
     def __init__(self, database: str, names: Iterable[str]) -> None:
         super().__init__(
             f"Database {database} has no record of what accounting made there (accounting_meta), "
-            f"so that nothing was dropped, although these exist: {', '.join(names)}."
+            f"so that nothing was dropped, although these exist: {', '.join(names)}. "
+            "`accounting db apply` makes that record."
         )
 
 
@@ -225,5 +236,5 @@ def said_plainly() -> Iterator[None]:
         if code == _SNAPSHOT_TOO_OLD:
             raise SnapshotGone from error
         if code == _SNAPSHOT_UNAVAILABLE:
-            raise DefinitionsChanged from error
+            raise NotOfOneMoment(str(error).split(", full error")[0]) from error
         raise explain(error) from error

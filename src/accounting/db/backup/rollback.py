@@ -23,6 +23,7 @@ from accounting.db.backup.progress import OnProgress, show_nothing
 from accounting.db.backup.restoring import discard_unfinished
 from accounting.db.backup.saving import back_up
 from accounting.db.client import MongoDatabase
+from accounting.db.manifest import META, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +36,25 @@ class Doomed:
 
 @dataclass(frozen=True, slots=True)
 class RollbackPlan:
-    """What a rollback would drop; `gone` was made once and does not exist any more."""
+    """What a rollback would drop, the setup's record last.
 
-    record: str
+    `gone` was made by us and does not exist any more; `kept` was there before us and stays as it
+    is, with the indexes and the validator that the setup gave it.
+    """
+
     collections: tuple[Doomed, ...]
     gone: tuple[str, ...]
+    kept: tuple[str, ...]
     newest_document_at: datetime | None
 
     @property
     def needs_confirmation(self) -> bool:
-        """Whether there is anything but the record that no `apply` would bring back."""
-        return any(found.documents for found in self.collections if found.name != self.record)
+        """Whether there is more than `apply` would make again."""
+        return any(found.documents for found in self.collections if found.name != META)
 
 
 async def plan_rollback(
-    mongo: MongoDatabase,
-    made_by_us: Collection[str],
-    *,
-    record: str,
-    known_names: Collection[str],
-    platform_names: Collection[str],
+    mongo: MongoDatabase, *, our_names: Collection[str], platform_names: Collection[str]
 ) -> RollbackPlan:
     """What would be dropped: the collections that the record says we made, and the record.
 
@@ -62,20 +62,25 @@ async def plan_rollback(
     with our names exist.
     """
     with said_plainly():
-        if not_ours := sorted(set(made_by_us) & set(platform_names)):
+        manifest = await read_manifest(mongo)
+        if not_ours := sorted(set(manifest.made_by_us) & set(platform_names)):
             raise RecordNamesThePlatform(not_ours)
         present = set(await mongo.list_collection_names())
-        if not made_by_us and record not in present and (unknown := present & set(known_names)):
+        if not manifest.exists and (unknown := present & set(our_names)):
             raise NothingKnownToBeOurs(mongo.name, sorted(unknown))
-        ours = [name for name in made_by_us if name != record]
-        doomed = [name for name in (*ours, record) if name in present]
+        names = [name for name in manifest.made_by_us if name in present]
+        names += [META] if manifest.exists else []
         return RollbackPlan(
-            record=record,
             collections=tuple(
-                [Doomed(name, await mongo[name].count_documents({})) for name in doomed]
+                [Doomed(name, await mongo[name].count_documents({})) for name in names]
             ),
-            gone=tuple(name for name in ours if name not in present),
-            newest_document_at=await _newest(mongo, doomed),
+            gone=tuple(name for name in manifest.made_by_us if name not in present),
+            kept=tuple(
+                found.name
+                for found in manifest.collections
+                if not found.created_by_us and found.name in present
+            ),
+            newest_document_at=await _newest(mongo, names),
         )
 
 
@@ -101,11 +106,11 @@ async def roll_back(
     Raises what `back_up` raises, before anything is dropped; StillInUse where the service goes on
     writing.
     """
-    names = [found.name for found in plan.collections]
-    # First in the backup, as a restore needs it; last to be dropped.
+    names = [found.name for found in plan.collections if found.name != META]
+    # The record comes first in the backup, as a restore needs it, and is dropped last.
     saved = await back_up(
         mongo,
-        [plan.record, *(name for name in names if name != plan.record)],
+        [META, *names],
         target,
         now=now,
         is_of_one_moment=is_of_one_moment,
@@ -114,12 +119,10 @@ async def roll_back(
     with said_plainly():
         await _require_unused(mongo, saved)
         for name in names:
-            if name != plan.record:
-                await mongo.drop_collection(name)
-        back = set(await mongo.list_collection_names()) & (set(names) - {plan.record})
-        if back:
-            raise StillInUse(sorted(back), "Collections were dropped, and it made them anew.")
-        await mongo.drop_collection(plan.record)
+            await mongo.drop_collection(name)
+        if back := set(await mongo.list_collection_names()) & set(names):
+            raise StillInUse(sorted(back), "What was dropped is in the backup; they are new ones.")
+        await mongo.drop_collection(META)
     return saved
 
 

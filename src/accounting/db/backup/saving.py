@@ -41,7 +41,7 @@ async def back_up(
     The server knows that moment for `minSnapshotHistoryWindowInSeconds`; with
     `is_of_one_moment=False` each collection is read as it is then.
     Raises BackupExists, BackupNotWritten, NothingToBackUp, NotACollection, SnapshotGone,
-    DefinitionsChanged, Misconfigured where a right is missing, and Unavailable.
+    NotOfOneMoment, DefinitionsChanged, Misconfigured where a right is missing, and Unavailable.
     """
     with said_plainly(), new_backup(target) as writer:
         definitions = await read_definitions(mongo, names)

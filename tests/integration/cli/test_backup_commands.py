@@ -1,0 +1,227 @@
+"""`accounting db backup`, `restore` and `rollback` as operators meet them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from accounting.db.client import MongoDatabase, open_client, open_database
+from accounting.db.manifest import META
+from accounting.dev.processes import Server
+from accounting.platform.rules import PLATFORM_COLLECTIONS
+from backups import MIXED, fill_ours, fill_platform, names_in, state_of
+from guarded import GuardedMongod
+from service import clean_environment, run_command
+
+DATABASE, TARGET = "backup_commands_test", "backup_commands_target"
+NAMES = [META, "invoice_pdfs.files", "invoice_pdfs.chunks", MIXED, "audit_logs"]
+
+
+@pytest.fixture
+async def shop(mongod: Server) -> AsyncIterator[MongoDatabase]:
+    """A platform with our collections beside it."""
+    client = open_client(mongod.uri)
+    await client.drop_database(DATABASE)
+    await client.drop_database(TARGET)
+    mongo = open_database(client, DATABASE)
+    await fill_platform(mongo, share=0.01)
+    await fill_ours(mongo, documents=20, names=NAMES)
+    yield mongo
+    await client.drop_database(DATABASE)
+    await client.drop_database(TARGET)
+    client.close()
+
+
+@pytest.fixture
+def environment(mongod: Server) -> dict[str, str]:
+    return clean_environment(MONGODB_URI=mongod.uri, MONGODB_DATABASE=DATABASE)
+
+
+@pytest.fixture
+def elsewhere(mongod: Server) -> dict[str, str]:
+    """The environment of another, empty database."""
+    return clean_environment(MONGODB_URI=mongod.uri, MONGODB_DATABASE=TARGET)
+
+
+async def command(environment: dict[str, str], *arguments: object) -> CompletedProcess[str]:
+    words = ("db", *map(str, arguments))
+    return await asyncio.to_thread(run_command, words, environment)
+
+
+def refusal(done: CompletedProcess[str]) -> str:
+    """The one sentence on stderr of a command that did nothing."""
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("accounting: ")]
+    assert len(said) == 1, done.stderr
+    return said[0]
+
+
+async def test_backup_restore_rollback_as_an_operator_goes(
+    shop: MongoDatabase, environment: dict[str, str], elsewhere: dict[str, str], tmp_path: Path
+) -> None:
+    before = await state_of(shop, NAMES)
+    platform = await state_of(shop, PLATFORM_COLLECTIONS)
+
+    saved = await command(environment, "backup", "--out", tmp_path / "monday")
+    assert saved.returncode == 0, saved.stderr
+    assert re.search(r"saved +audit_logs +20 documents", saved.stdout)
+    assert "as they were at one moment" in saved.stdout
+    assert f"accounting db restore {tmp_path}/monday" in saved.stdout
+    assert "password" not in saved.stderr
+
+    restored = await command(elsewhere, "restore", tmp_path / "monday")
+    assert restored.returncode == 0, restored.stderr
+    assert f"of database {DATABASE}, saved on" in restored.stdout
+    assert f"in database {TARGET}" in restored.stdout
+    target = open_database(shop.client, TARGET)
+    assert await state_of(target, NAMES) == before
+
+    refused = await command(environment, "rollback", "--out", tmp_path)
+    assert f"--confirm {DATABASE}" in refusal(refused)
+    assert re.search(r"drop +audit_logs +20 documents", refused.stdout)
+    assert "is the service still running" in refused.stderr
+    assert await state_of(shop, NAMES) == before
+
+    done = await command(environment, "rollback", "--confirm", DATABASE, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Rolled back: 5 collections" in done.stdout
+    assert set(await shop.list_collection_names()) == set(PLATFORM_COLLECTIONS)
+    assert await state_of(shop, PLATFORM_COLLECTIONS) == platform
+
+    again = await command(environment, "rollback", "--confirm", DATABASE, "--out", tmp_path)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "Nothing to do" in again.stdout
+
+    [dated] = [name for name in names_in(tmp_path) if name.startswith(f"accounting-{DATABASE}-")]
+    back = await command(environment, "restore", tmp_path / dated)
+    assert back.returncode == 0, back.stderr
+    assert await state_of(shop, NAMES) == before
+
+
+async def test_the_platform_is_saved_with_a_warning_and_never_restored_over_one(
+    shop: MongoDatabase, environment: dict[str, str], elsewhere: dict[str, str], tmp_path: Path
+) -> None:
+    saved = await command(environment, "backup", "--platform", "--out", tmp_path / "all")
+    assert saved.returncode == 0
+    assert "password hashes" in saved.stderr
+
+    without = await command(elsewhere, "restore", tmp_path / "all")
+    assert "left out  users, cost_payments, miners" in without.stdout
+    assert "users" not in await open_database(shop.client, TARGET).list_collection_names()
+
+    # Where a platform is, the flag does not help.
+    rolled_back = await command(environment, "rollback", "--confirm", DATABASE, "--out", tmp_path)
+    assert rolled_back.returncode == 0
+    refused = await command(environment, "restore", "--platform", tmp_path / "all")
+    assert "has a platform" in refusal(refused)
+    assert set(await shop.list_collection_names()) == set(PLATFORM_COLLECTIONS)
+
+
+async def test_what_is_wrong_is_one_sentence_and_changes_nothing(
+    shop: MongoDatabase, environment: dict[str, str], elsewhere: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert (await command(environment, "backup", "--out", out)).returncode == 0
+    damaged = tmp_path / "damaged"
+    shutil.copytree(out, damaged)
+    (damaged / "backup.json").write_text("{}")
+    before = await state_of(shop, NAMES)
+
+    said = {
+        "exists": refusal(await command(environment, "backup", "--out", out)),
+        "no parent": refusal(await command(environment, "backup", "--out", tmp_path / "a" / "b")),
+        "no right": refusal(await command(environment, "backup", "--out", "/proc/backup")),
+        "wrong database": refusal(
+            await command(elsewhere, "backup", "--out", tmp_path / "nothing")
+        ),
+        "damaged": refusal(await command(elsewhere, "restore", damaged)),
+        "no backup": refusal(await command(elsewhere, "restore", tmp_path)),
+        "not empty": refusal(await command(environment, "restore", out)),
+        "other name": refusal(await command(environment, "rollback", "--confirm", TARGET)),
+    }
+
+    assert "exists already" in said["exists"]
+    assert "No such file or directory" in said["no parent"]
+    assert "could not be written" in said["no right"]
+    assert f"Database {TARGET} has none" in said["wrong database"]
+    assert "backup.json is not as it was written" in said["damaged"]
+    assert "not a finished backup" in said["no backup"]
+    assert "audit_logs (20 documents)" in said["not empty"]
+    assert f"but the database is '{DATABASE}'" in said["other name"]
+    assert await state_of(shop, NAMES) == before
+    assert await open_database(shop.client, TARGET).list_collection_names() == []
+    assert names_in(tmp_path) == ["damaged", "out"]
+
+
+async def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    shop: MongoDatabase, environment: dict[str, str], tmp_path: Path
+) -> None:
+    # The file in the bucket takes 200 KB, and no file may have more than 64.
+    program = [sys.executable, "-m", "accounting", "db", "backup", "--out", tmp_path / "out"]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["bash", "-c", 'ulimit -f 64; exec "$@"', "bash", *map(str, program)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert "File too large" in refusal(done)
+    assert names_in(tmp_path) == []
+
+
+async def test_a_backup_is_checked_without_a_database(
+    shop: MongoDatabase, environment: dict[str, str], tmp_path: Path
+) -> None:
+    await command(environment, "backup", "--out", tmp_path / "out")
+
+    checked = await command(clean_environment(), "restore", "--check", tmp_path / "out")
+    (tmp_path / "out" / DATABASE / "audit_logs.bson.gz").unlink()
+    damaged = await command(clean_environment(), "restore", "--check", tmp_path / "out")
+
+    assert checked.returncode == 0, checked.stderr
+    assert "every file is as it was written" in checked.stdout
+    assert "audit_logs.bson.gz is missing" in refusal(damaged)
+
+
+async def test_the_setups_own_user_can_back_up_and_roll_back_but_not_restore(
+    guarded: GuardedMongod, tmp_path: Path
+) -> None:
+    database = "backup_rights_test"
+    client = open_client(guarded.uri)
+    mongo = open_database(client, database)
+    await fill_platform(mongo, share=0.01)
+    await fill_ours(mongo, names=NAMES)
+    before, platform = await state_of(mongo, NAMES), await state_of(mongo, PLATFORM_COLLECTIONS)
+    roles = await asyncio.to_thread(guarded.with_roles, database)
+    setup = clean_environment(MONGODB_URI=roles.setup_uri, MONGODB_DATABASE=database)
+    restorer = await asyncio.to_thread(
+        guarded.make_user, "restorer", "readWrite", "dbAdmin", database=database
+    )
+    out = tmp_path / "out"
+
+    saved = await command(setup, "backup", "--platform", "--out", out)
+    done = await command(setup, "rollback", "--confirm", database, "--out", tmp_path)
+    refused = await command(setup, "restore", out)
+    restored = await command(
+        clean_environment(MONGODB_URI=restorer, MONGODB_DATABASE=database), "restore", out
+    )
+
+    assert saved.returncode == 0, saved.stderr
+    assert done.returncode == 0, done.stderr
+    assert "may not" in refusal(refused)
+    assert restored.returncode == 0, restored.stderr
+    assert await state_of(mongo, NAMES) == before
+    assert await state_of(mongo, PLATFORM_COLLECTIONS) == platform
+    client.close()

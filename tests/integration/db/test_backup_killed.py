@@ -1,0 +1,180 @@
+"""Backup, restore and rollback that are killed at random moments, and then run again."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from accounting.db.backup.folder import open_backup
+from accounting.db.backup.restoring import LOADING_PREFIX, MARK_COLLECTION
+from accounting.db.backup.saving import back_up
+from accounting.db.client import MongoDatabase, open_client, open_database
+from accounting.dev.processes import Server
+from accounting.platform.rules import PLATFORM_COLLECTIONS
+from backups import META, MIXED, OUR_NAMES, fill_ours, fill_platform, names_in, state_of
+from builders import NOW
+from killing import Victim, backup_work, kill_at_random, restore_work, rollback_work
+
+DATABASE, TARGET = "killed_test", "killed_test_target"
+NAMES = [META, "invoice_pdfs.files", "invoice_pdfs.chunks", MIXED, "audit_logs"]
+DOCUMENTS = 20_000
+KILLS = int(os.environ.get("BACKUP_KILLS", "6"))
+SEED = int(os.environ.get("BACKUP_SEED", str(time.time_ns() % 10_000)))
+
+
+@pytest.fixture
+def dice() -> random.Random:
+    print(f"BACKUP_SEED={SEED}")  # noqa: T201  # shown with a failure
+    return random.Random(SEED)
+
+
+@pytest.fixture
+async def shop(mongod: Server) -> AsyncIterator[MongoDatabase]:
+    """A platform with our collections beside it."""
+    client = open_client(mongod.uri)
+    await client.drop_database(DATABASE)
+    mongo = open_database(client, DATABASE)
+    await fill_ours(mongo, documents=DOCUMENTS, names=NAMES)
+    await fill_platform(mongo, share=0.01)
+    yield mongo
+    await client.drop_database(DATABASE)
+    client.close()
+
+
+@pytest.fixture
+async def target(mongod: Server) -> AsyncIterator[MongoDatabase]:
+    client = open_client(mongod.uri)
+    await client.drop_database(TARGET)
+    yield open_database(client, TARGET)
+    await client.drop_database(TARGET)
+    client.close()
+
+
+def test_a_killed_backup_is_never_taken_for_a_whole_one(
+    mongod: Server, shop: MongoDatabase, tmp_path: Path, dice: random.Random
+) -> None:
+    whole = Victim(backup_work, mongod.uri, DATABASE, tmp_path / "whole").finish()
+    left_behind = 0
+
+    for number in range(KILLS):
+        path = tmp_path / str(number)
+        kill_at_random(
+            lambda path=path: Victim(backup_work, mongod.uri, DATABASE, path),  # type: ignore[misc]
+            whole,
+            dice,
+        )
+        left_behind = sum(".partial-" in name for name in names_in(tmp_path))
+        if path.exists():
+            assert open_backup(path).manifest.documents > DOCUMENTS
+        else:
+            # The same name is free for the next try.
+            Victim(backup_work, mongod.uri, DATABASE, path).finish()
+
+    assert left_behind > 0
+    assert all(open_backup(tmp_path / str(number)).manifest for number in range(KILLS))
+
+
+async def test_a_killed_restore_is_repeated_until_it_is_the_original(
+    mongod: Server,
+    shop: MongoDatabase,
+    target: MongoDatabase,
+    tmp_path: Path,
+    dice: random.Random,
+) -> None:
+    await back_up(shop, OUR_NAMES, tmp_path / "backup", now=NOW)
+    before = await state_of(shop, NAMES)
+
+    def start() -> Victim:
+        return Victim(restore_work, mongod.uri, TARGET, tmp_path / "backup")
+
+    whole = start().finish()
+    await target.client.drop_database(TARGET)
+    for _ in range(KILLS):
+        kill_at_random(start, whole, dice)
+        # Whatever has its name already is whole.
+        named = [name for name in await target.list_collection_names() if name in NAMES]
+        state = await state_of(target, named)
+        assert state == {name: before[name] for name in named}
+    if META not in await target.list_collection_names() or await _has_leftovers(target):
+        start().finish()
+
+    assert await state_of(target, NAMES) == before
+    assert set(await target.list_collection_names()) == set(NAMES)
+
+
+async def test_a_restore_killed_between_two_renames_is_finished(
+    mongod: Server, shop: MongoDatabase, target: MongoDatabase, tmp_path: Path
+) -> None:
+    await back_up(shop, OUR_NAMES, tmp_path / "backup", now=NOW)
+
+    victim = Victim(restore_work, mongod.uri, TARGET, tmp_path / "backup")
+    while victim.is_running and META not in await target.list_collection_names():
+        pass
+    victim.kill()
+    if await _has_leftovers(target):
+        Victim(restore_work, mongod.uri, TARGET, tmp_path / "backup").finish()
+
+    assert await state_of(target, NAMES) == await state_of(shop, NAMES)
+    assert set(await target.list_collection_names()) == set(NAMES)
+
+
+async def test_a_killed_rollback_loses_nothing_and_finishes_when_run_again(
+    mongod: Server, shop: MongoDatabase, tmp_path: Path, dice: random.Random
+) -> None:
+    platform = await state_of(shop, PLATFORM_COLLECTIONS)
+    ours = await state_of(shop, NAMES)
+    await back_up(shop, OUR_NAMES, tmp_path / "backup", now=NOW)
+    folder = tmp_path / "rolled back"
+    folder.mkdir()
+    whole_backup = Victim(backup_work, mongod.uri, DATABASE, tmp_path / "timed").finish()
+
+    for _ in range(KILLS):
+        victim = Victim(rollback_work, mongod.uri, DATABASE, folder)
+        time.sleep(dice.uniform(whole_backup / 3, whole_backup * 1.1))
+        victim.kill()
+        left = set(await shop.list_collection_names()) & set(NAMES)
+        saved = {
+            found.name
+            for name in names_in(folder)
+            if ".partial-" not in name
+            for found in open_backup(folder / name).manifest.collections
+        }
+        assert set(NAMES) - left <= saved
+        assert META in left or not left
+        assert await state_of(shop, sorted(left)) == {name: ours[name] for name in left}
+        assert await state_of(shop, PLATFORM_COLLECTIONS) == platform
+        if not left:  # it was quicker; once more from the start
+            Victim(restore_work, mongod.uri, DATABASE, tmp_path / "backup").finish()
+    Victim(rollback_work, mongod.uri, DATABASE, folder).finish()
+
+    assert set(await shop.list_collection_names()) == set(PLATFORM_COLLECTIONS)
+    assert await state_of(shop, PLATFORM_COLLECTIONS) == platform
+
+
+async def test_a_rollback_killed_between_two_drops_finishes_when_run_again(
+    mongod: Server, shop: MongoDatabase, tmp_path: Path
+) -> None:
+    platform = await state_of(shop, PLATFORM_COLLECTIONS)
+
+    victim = Victim(rollback_work, mongod.uri, DATABASE, tmp_path)
+    while victim.is_running and set(NAMES) <= set(await shop.list_collection_names()):
+        pass
+    victim.kill()
+    [first] = names_in(tmp_path)
+    Victim(rollback_work, mongod.uri, DATABASE, tmp_path).finish()
+
+    assert set(await shop.list_collection_names()) == set(PLATFORM_COLLECTIONS)
+    assert await state_of(shop, PLATFORM_COLLECTIONS) == platform
+    assert {found.name for found in open_backup(tmp_path / first).manifest.collections} == set(
+        NAMES
+    )
+
+
+async def _has_leftovers(mongo: MongoDatabase) -> bool:
+    names = await mongo.list_collection_names()
+    return any(name == MARK_COLLECTION or name.startswith(LOADING_PREFIX) for name in names)

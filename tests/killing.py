@@ -1,0 +1,86 @@
+"""Work that is killed at random moments: in processes that are forked from a ready one."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import random
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from accounting.clock import utc_now
+from accounting.db.backup.folder import open_backup
+from accounting.db.backup.restoring import restore
+from accounting.db.backup.rollback import plan_rollback, roll_back
+from accounting.db.backup.saving import back_up
+from accounting.db.client import MongoDatabase, open_client, open_database
+from accounting.platform.rules import PLATFORM_COLLECTIONS
+from backups import OUR_NAMES
+
+Work = Callable[[str, str, Path], None]
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["killing"])
+
+
+def backup_work(uri: str, database: str, path: Path) -> None:
+    asyncio.run(_on(uri, database, lambda mongo: back_up(mongo, OUR_NAMES, path, now=utc_now())))
+
+
+def restore_work(uri: str, database: str, path: Path) -> None:
+    backup = open_backup(path)
+    asyncio.run(
+        _on(
+            uri,
+            database,
+            lambda mongo: restore(mongo, backup, platform_names=PLATFORM_COLLECTIONS),
+        )
+    )
+
+
+def rollback_work(uri: str, database: str, folder: Path) -> None:
+    async def work(mongo: MongoDatabase) -> None:
+        plan = await plan_rollback(mongo, our_names=OUR_NAMES, platform_names=PLATFORM_COLLECTIONS)
+        if plan.collections:
+            await roll_back(mongo, plan, folder / str(time.time_ns()), now=utc_now())
+
+    asyncio.run(_on(uri, database, work))
+
+
+class Victim:
+    """Work in a process of its own."""
+
+    def __init__(self, work: Work, uri: str, database: str, path: Path) -> None:
+        self._process = _processes.Process(target=work, args=(uri, database, path))
+        self._started_at = time.monotonic()
+        self._process.start()
+
+    def kill(self) -> None:
+        """`kill -9`, at once."""
+        self._process.kill()
+        self._process.join()
+
+    def finish(self) -> float:
+        """Let it come to its end; how many seconds that took."""
+        self._process.join()
+        assert self._process.exitcode == 0
+        return time.monotonic() - self._started_at
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.is_alive()
+
+
+def kill_at_random(start: Callable[[], Victim], seconds_max: float, dice: random.Random) -> None:
+    """Start it and kill it at any moment of its life."""
+    victim = start()
+    time.sleep(dice.uniform(0, seconds_max))
+    victim.kill()
+
+
+async def _on(uri: str, database: str, work: Callable[[MongoDatabase], Awaitable[Any]]) -> None:
+    client = open_client(uri)
+    await work(open_database(client, database))
+    client.close()
