@@ -28,7 +28,8 @@ test-unit: $(INSTALLED) ## The quick loop: unit tests in memory
 	$(BIN)/python -m pytest tests/unit -m "not real_mongo" $(ARGS)
 
 chaos: $(INSTALLED) ## Bill 2,000 templates while workers and the database are killed (some minutes)
-	CHAOS_TEMPLATES=2000 CHAOS_KILLS=40 $(BIN)/python -m pytest tests/integration/acceptance/test_generation_crashes.py $(ARGS)
+	CHAOS_TEMPLATES=2000 CHAOS_KILLS=40 CHAOS_TRANSACTION_SECONDS=60 \
+		$(BIN)/python -m pytest tests/integration/acceptance/test_generation_crashes.py $(ARGS)
 
 browser: ## Chromium for the browser test, where there is none (Debian, as root)
 	@scripts/install_browser.sh

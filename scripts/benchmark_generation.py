@@ -14,6 +14,7 @@ The miners have an index over `userId` unless `--no-miners-index` says that the 
 from __future__ import annotations
 
 import asyncio
+import resource
 import subprocess
 import sys
 import tempfile
@@ -57,14 +58,22 @@ Books = Database[dict[str, Any]]
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What a command took: seconds on the clock and of the processor, megabytes at its peak."""
+
+    seconds: float
+    cpu_seconds: float
+    megabytes: float
+
+
+@dataclass(frozen=True)
 class Result:
-    """Of one size: seconds, megabytes, and the seconds of each floor."""
+    """Of one size: what was written, and the seconds of the run and of each floor."""
 
     invoices: int
     documents: int
     run_seconds: float
-    command_seconds: float
-    peak_megabytes: float
+    command: Usage
     floors: dict[str, float]
 
 
@@ -85,11 +94,11 @@ def a_world(count: int, issued_percent: int) -> World:
     )
 
 
-def run_command(uri: str, name: str) -> tuple[float, float]:
-    """Run the command; its seconds, and its peak of resident memory in megabytes."""
+def run_command(uri: str, name: str) -> Usage:
+    """Run the command as an operator does."""
     environment = clean_environment(MONGODB_URI=uri, MONGODB_DATABASE=name)
     command = [sys.executable, "-m", "accounting", "jobs", "run", "generate"]
-    started, peak = time.perf_counter(), 0.0
+    started, cpu_before, peak = time.perf_counter(), cpu_of_children(), 0.0
     command += ["--as-of", AS_OF.isoformat()]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
@@ -97,7 +106,13 @@ def run_command(uri: str, name: str) -> tuple[float, float]:
             time.sleep(POLL_SECONDS)
     if process.returncode:
         raise click.ClickException(f"generate ended with {process.returncode}")
-    return time.perf_counter() - started, peak
+    return Usage(time.perf_counter() - started, cpu_of_children() - cpu_before, peak)
+
+
+def cpu_of_children() -> float:
+    """The processor time of the commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def peak_megabytes(pid: int) -> float:
@@ -128,7 +143,7 @@ def measure(
     if has_index:
         books["miners"].create_index("userId")
     templates = list(books["recurring_invoices"].find())
-    command_seconds, megabytes = run_command(uri, name)
+    command = run_command(uri, name)
     [run] = books["accounting_runs"].find({"partOf": None})
     written = {collection: list(books[collection].find()) for collection in WRITTEN}
     if len(written["invoices"]) != count:
@@ -153,8 +168,7 @@ def measure(
         invoices=count,
         documents=sum(map(len, written.values())) + len(changes),
         run_seconds=(run["finishedAt"] - run["createdAt"]).total_seconds(),
-        command_seconds=command_seconds,
-        peak_megabytes=megabytes,
+        command=command,
         floors=floors,
     )
 
@@ -176,9 +190,11 @@ def lines(result: Result) -> Iterator[tuple[str, str]]:
     """What is shown of a size."""
     rate = result.invoices / result.run_seconds
     yield "invoices per second, the run", f"{rate:,.0f}"
-    yield "invoices per second, the command", f"{result.invoices / result.command_seconds:,.0f}"
+    yield "invoices per second, the command", f"{result.invoices / result.command.seconds:,.0f}"
+    cpu = result.command.cpu_seconds / result.invoices * 1_000
+    yield "CPU milliseconds per invoice, the command", f"{cpu:.2f}"
     yield "documents per second, the run", f"{result.documents / result.run_seconds:,.0f}"
-    yield "peak of resident memory, MB", f"{result.peak_megabytes:.0f}"
+    yield "peak of resident memory, MB", f"{result.command.megabytes:.0f}"
     for name, seconds in result.floors.items():
         yield f"ratio to insert_many of {name}", f"{result.run_seconds / seconds:.1f}"
 

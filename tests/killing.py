@@ -73,10 +73,16 @@ class Victim:
         return self._process.is_alive()
 
 
-def kill_at_random(start: Callable[[], Victim], seconds_max: float, dice: random.Random) -> None:
+def kill_at_random(
+    start: Callable[[], Victim],
+    dice: random.Random,
+    *,
+    seconds_min: float = 0.0,
+    seconds_max: float,
+) -> None:
     """Start it and kill it at any moment of its life."""
     victim = start()
-    time.sleep(dice.uniform(0, seconds_max))
+    time.sleep(dice.uniform(seconds_min, seconds_max))
     victim.kill()
 
 

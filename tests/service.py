@@ -125,9 +125,11 @@ def running_service(
         yield Service(api, demo, environment, client[database], data_dir, root_url, worker)
 
 
-def start_worker(environment: dict[str, str], data_dir: Path, name: str = "worker") -> Child:
-    """One worker process, ready to work."""
-    command = [sys.executable, "-m", "accounting", "worker", "--concurrency", "1"]
+def start_worker(
+    environment: dict[str, str], data_dir: Path, name: str = "worker", *, concurrency: int = 1
+) -> Child:
+    """A worker of so many processes, ready to work."""
+    command = [sys.executable, "-m", "accounting", "worker", "--concurrency", str(concurrency)]
     worker = start_child(name, command, data_dir=data_dir, env=environment)
     wait_until_ready(worker, lambda: b" ready." in worker.log_path.read_bytes())
     return worker

@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from accounting.db.comparison import Change, ChangeKind
+from accounting.db.indexing import guard_of
 from accounting.db.obstacles import Obstacle
 from accounting.db.planning import CollectionPlan, SetupPlan
 from accounting.db.reference import Reference, Verdict
@@ -23,7 +24,7 @@ _COLOURS: Final = {"+": "green", "~": "yellow", "!": "red", "-": "red"}
 _HOW: Final = {
     ChangeKind.CHANGE_INDEX: "changed where it is, in use all the time",
     ChangeKind.REPLACE_INDEX: "dropped and built again: what reads by it is slow or fails until "
-    "then; if it is unique, another index refuses duplicates meanwhile",
+    "it is there, so choose a quiet hour",
     ChangeKind.DROP_GUARD: "left behind by an interrupted apply; dropped",
     ChangeKind.OBSOLETE_INDEX: "made by an older version, not needed any more: left alone",
     ChangeKind.UNKNOWN_INDEX: "not made by accounting: left alone",
@@ -68,7 +69,7 @@ def plan_as_json(plan: SetupPlan) -> str:
 def show_obstacles(obstacles: Sequence[Obstacle]) -> None:
     """What stands in the way, with the documents that do, on stderr."""
     for obstacle in obstacles:
-        click.echo(f"! {obstacle.collection}: {obstacle.sentence}", err=True)
+        click.echo(f"! {obstacle.sentence}", err=True)
         for detail in obstacle.details:
             click.echo(f"    {detail}", err=True)
 
@@ -89,7 +90,7 @@ def show_done(changes: Sequence[Change]) -> None:
         counted = Counter(kinds)
         if counted.pop(ChangeKind.CREATE_COLLECTION, 0):
             built = counted.pop(ChangeKind.CREATE_INDEX, 0)
-            indexes = f" and {built} indexes" if built else ""
+            indexes = f" and {built} index{'es' if built > 1 else ''}" if built else ""
             click.echo(f"made      {name:26}with its rules{indexes}")
         for kind, count in counted.items():
             click.echo(f"done      {name:26}{kind}{f' ({count})' if count > 1 else ''}")
@@ -135,7 +136,7 @@ def _change_lines(found: CollectionPlan, change: Change) -> Iterator[str]:
         case ChangeKind.CREATE_COLLECTION:
             return
         case ChangeKind.CREATE_INDEX:
-            yield f"    + index {change.name:34}{change.after}"
+            yield f"    + index {change.name:40} {change.after}"
         case ChangeKind.SET_VALIDATOR if found.present is not None:
             yield "    ~ rules, by which the database refuses documents"
             lines = schema_changes(found.present.validator, found.spec.validator)
@@ -145,9 +146,11 @@ def _change_lines(found: CollectionPlan, change: Change) -> Iterator[str]:
             if (more := len(lines) - RULE_CHANGES_SHOWN_MAX) > 0:
                 yield f"        and {more} more"
         case ChangeKind.CHANGE_INDEX | ChangeKind.REPLACE_INDEX:
-            yield f"    ~ index {change.name:34}{change.after}"
+            yield f"    ~ index {change.name:40} {change.after}"
             yield f"        is now: {change.before}"
             yield f"        {_HOW[change.kind]}"
+            if change.kind is ChangeKind.REPLACE_INDEX and change.index and guard_of(change.index):
+                yield "        meanwhile another index refuses duplicates"
         case ChangeKind.ADOPT_COLLECTION:
             yield "    ~ taken into use as it is; rollback will not drop it"
         case ChangeKind.RECORD_COLLECTION:
@@ -155,9 +158,9 @@ def _change_lines(found: CollectionPlan, change: Change) -> Iterator[str]:
         case ChangeKind.FINISH_RECORD:
             yield f"    ~ {_HOW[change.kind]}"
         case ChangeKind.DROP_GUARD:
-            yield f"    - index {change.name:34}{_HOW[change.kind]}"
+            yield f"    - index {change.name:40} {_HOW[change.kind]}"
         case _:
-            yield f"    ? index {change.name:34}{change.before}: {_HOW[change.kind]}"
+            yield f"    ? index {change.name:40} {change.before}: {_HOW[change.kind]}"
 
 
 def _origin(found: CollectionPlan) -> str:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 import bson
+from bson import json_util
 from pymongo import IndexModel
 
 from accounting.db.client import CODEC_OPTIONS, MongoDatabase
@@ -89,6 +90,8 @@ class Present:
     type: str
     options: Mapping[str, Any]
     indexes: Mapping[str, Mapping[str, Any]]
+    # Tells it from an earlier or later one of the same name.
+    uuid: str
 
     @property
     def validator(self) -> Mapping[str, Any]:
@@ -117,6 +120,7 @@ async def read_present(database: MongoDatabase, names: Sequence[str]) -> dict[st
             indexes=await database[info["name"]].index_information()
             if info["type"] == COLLECTION
             else {},
+            uuid=bytes(info.get("info", {}).get("uuid", b"")).hex(),
         )
         for info in found
     }
@@ -227,12 +231,16 @@ def in_words(definition: Mapping[str, Any]) -> str:
         if definition.get(option):
             words.append(option)
     if "partialFilterExpression" in definition:
-        words.append(f"only where {definition['partialFilterExpression']}")
+        words.append(f"only where {_as_text(definition['partialFilterExpression'])}")
     if "collation" in definition:
-        words.append(f"collation {dict(definition['collation'])}")
+        words.append(f"collation {_as_text(definition['collation'])}")
     if "expireAfterSeconds" in definition:
         words.append(f"documents expire after {definition['expireAfterSeconds']:,} s")
     return "; ".join(words)
+
+
+def _as_text(value: Mapping[str, Any]) -> str:
+    return json_util.dumps(value, json_options=json_util.RELAXED_JSON_OPTIONS)
 
 
 def _agree(one: Mapping[str, Any], other: Mapping[str, Any], options: Iterable[str]) -> bool:

@@ -54,10 +54,14 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecordedCollection:
-    """A collection that `apply` has made, or has taken into use as it was there."""
+    """A collection that `apply` has made, or has taken into use as it was there.
+
+    Neither is true of one that somebody else has made under a name that was ours once.
+    """
 
     name: str
     created_by_us: bool
+    is_adopted: bool
     created_at: datetime
     version: str
     # What an adopted collection was before, as Extended JSON: its options, its indexes by name.
@@ -85,8 +89,6 @@ class Manifest:
     version: str = ""
     collections: tuple[RecordedCollection, ...] = ()
     indexes: tuple[RecordedIndex, ...] = ()
-    # Not confirmed yet: their `apply` was killed, or is at work.
-    unconfirmed: frozenset[str] = frozenset()
 
     @property
     def made_by_us(self) -> tuple[str, ...]:
@@ -105,8 +107,8 @@ class Manifest:
 async def read_manifest(mongo: MongoDatabase) -> Manifest:
     """What the setup has made in this database.
 
-    A collection that we were about to make when `apply` was killed counts as ours if it is there
-    with the validator that it would have been made with: nobody else makes one with that.
+    A collection that is there counts as made by us if it is the very one, or has the validator that
+    we gave it: it was restored from a backup, or its `apply` was killed before it could confirm it.
     """
     present = await read_present(mongo, [META])
     if META not in present or not is_record(present[META]):
@@ -115,10 +117,7 @@ async def read_manifest(mongo: MongoDatabase) -> Manifest:
     by_kind: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _KINDS}
     for row in rows:
         by_kind[row["kind"]].append(row)
-    intended = [
-        row["name"] for row in by_kind["collection"] if row["origin"] == Origin.INTENDED.value
-    ]
-    there = await read_present(mongo, intended) if intended else {}
+    there = await read_present(mongo, [row["name"] for row in by_kind["collection"]])
     setup = next(iter(by_kind["setup"]), {})
     return Manifest(
         exists=True,
@@ -131,7 +130,6 @@ async def read_manifest(mongo: MongoDatabase) -> Manifest:
             if row["origin"] != Origin.INTENDED.value or row["name"] in there
         ),
         indexes=tuple(_index(row) for row in sorted(by_kind["index"], key=_by_time)),
-        unconfirmed=frozenset(intended),
     )
 
 
@@ -173,9 +171,9 @@ async def intend(
     mongo: MongoDatabase, spec: CollectionSpec, *, new_collection: bool, indexes: Sequence[str]
 ) -> None:
     """Write down what is about to be made; what is recorded already stays as it is."""
-    writes: list[UpdateOne | UpdateMany] = [
-        _first_write(_index_id(spec.name, name), _index_row(spec, name)) for name in indexes
-    ]
+    # What was made once and dropped by somebody is made again, whatever it was before.
+    write = _renewed if new_collection else _first_write
+    writes = [write(_index_id(spec.name, name), _index_row(spec, name)) for name in indexes]
     if new_collection:
         fields = {
             "kind": "collection",
@@ -183,27 +181,36 @@ async def intend(
             "origin": Origin.INTENDED.value,
             "validatorSha256": _sha256(spec.validator),
         }
-        # Made once, and dropped by somebody: it is made again, whatever it was before.
-        renewed: list[Mapping[str, Any]] = [
-            {"$set": _literal(fields) | _stamp()},
-            {"$unset": "before"},
-        ]
-        writes.insert(0, UpdateOne({"_id": _collection_id(spec.name)}, renewed, upsert=True))
+        writes.insert(0, _renewed(_collection_id(spec.name), fields))
     await _write(mongo, writes)
 
 
 async def confirm(mongo: MongoDatabase, spec: CollectionSpec) -> None:
     """Write down that everything that was intended of a collection is there."""
-    is_intended = {"_id": _collection_id(spec.name), "origin": Origin.INTENDED.value}
-    made = {"$set": {"origin": Origin.MADE.value}, "$currentDate": {"at": True}}
+    row_id, now = _collection_id(spec.name), {"$currentDate": {"at": True}}
     names = [index.document["name"] for index in spec.indexes]
     is_unconfirmed = {"collection": spec.name, "name": {"$in": names}, "isConfirmed": False}
-    confirmed = {"$set": {"isConfirmed": True}, "$currentDate": {"at": True}}
+    there = await mongo.list_collections(filter={"name": spec.name})
+    # What tells it from another collection of its name.
+    marks = [
+        {
+            "uuid": bytes(info["info"]["uuid"]).hex(),
+            "validatorSha256": _sha256(spec.validator),
+        }
+        async for info in there
+    ]
     await _write(
         mongo,
         [
-            UpdateOne(is_intended, made),
-            UpdateMany({"kind": "index", **is_unconfirmed}, confirmed),
+            UpdateMany({"kind": "index", **is_unconfirmed}, {"$set": {"isConfirmed": True}} | now),
+            UpdateOne(
+                {"_id": row_id, "origin": Origin.INTENDED.value},
+                {"$set": {"origin": Origin.MADE.value}} | now,
+            ),
+            *(
+                UpdateOne({"_id": row_id, "origin": Origin.MADE.value}, {"$set": found})
+                for found in marks
+            ),
         ],
     )
 
@@ -219,31 +226,26 @@ async def record_found(mongo: MongoDatabase, present: Present, *, created_by_us:
         "origin": (Origin.MADE if created_by_us else Origin.ADOPTED).value,
     }
     if not created_by_us:
-        fields["before"] = _extended_json({"options": present.options, "indexes": present.indexes})
-    await _write(mongo, [_first_write(_collection_id(present.name), fields)])
-
-
-async def settle_unconfirmed(mongo: MongoDatabase, present: Present) -> None:
-    """Decide on a collection that an earlier `apply` was about to make, and that is there now."""
-    row = await mongo[META].find_one({"_id": _collection_id(present.name)})
-    if row is None or row["origin"] != Origin.INTENDED.value:
-        return  # Another one at work has done it.
-    origin = Origin.MADE if _is_as_intended(row, present) else Origin.ADOPTED
-    await mongo[META].update_one(
-        {"_id": row["_id"], "origin": Origin.INTENDED.value}, {"$set": {"origin": origin.value}}
-    )
+        before = {"options": present.options, "indexes": present.indexes}
+        fields["before"] = _extended_json(before)
+    await _write(mongo, [_renewed(_collection_id(present.name), fields)])
 
 
 def _collection(row: Mapping[str, Any], present: Present | None) -> RecordedCollection:
-    is_ours = row["origin"] == Origin.MADE.value
-    if row["origin"] == Origin.INTENDED.value and present is not None:
-        is_ours = _is_as_intended(row, present)
+    is_adopted = row["origin"] == Origin.ADOPTED.value
     return RecordedCollection(
         name=row["name"],
-        created_by_us=is_ours,
+        created_by_us=not is_adopted and (present is None or _is_ours(row, present)),
+        is_adopted=is_adopted,
         created_at=row["at"],
         version=row["version"],
         before=row.get("before"),
+    )
+
+
+def _is_ours(row: Mapping[str, Any], present: Present) -> bool:
+    return row.get("uuid") == present.uuid or (
+        row.get("validatorSha256") == _sha256(present.validator)
     )
 
 
@@ -257,12 +259,14 @@ def _index(row: Mapping[str, Any]) -> RecordedIndex:
     )
 
 
-def _is_as_intended(row: Mapping[str, Any], present: Present) -> bool:
-    return bool(row["validatorSha256"] == _sha256(present.validator))
-
-
 def _index_row(spec: CollectionSpec, name: str) -> dict[str, Any]:
     return {"kind": "index", "collection": spec.name, "name": name, "isConfirmed": False}
+
+
+def _renewed(row_id: str, fields: Mapping[str, Any]) -> UpdateOne:
+    """The row with these fields and no others."""
+    row = _literal({"_id": row_id, **fields}) | _stamp()
+    return UpdateOne({"_id": row_id}, [{"$replaceWith": row}], upsert=True)
 
 
 def _first_write(row_id: str, fields: Mapping[str, Any]) -> UpdateOne:

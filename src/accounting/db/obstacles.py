@@ -127,6 +127,7 @@ async def find_duplicates(
             {"$match": within},
             {"$group": {"_id": values, "count": {"$sum": 1}}},
             {"$match": {"count": {"$gt": 1}}},
+            {"$sort": {"_id": 1}},
             {"$limit": GROUPS_SHOWN_MAX + 1},
         ],
         allowDiskUse=True,
@@ -144,12 +145,13 @@ async def find_duplicates(
         more = ", …" if group["count"] > len(ids) else ""
         said = ", ".join(f"{field} {value}" for field, value in same.items())
         lines.append(f"{said}: {group['count']} documents, ids {', '.join(ids)}{more}")
-    count = f"{len(lines)} values" if len(found) <= GROUPS_SHOWN_MAX else f"more than {len(lines)}"
+    count = len(lines) if len(found) <= GROUPS_SHOWN_MAX else f"more than {len(lines)}"
     return Obstacle(
         ObstacleKind.DUPLICATES,
         name,
-        f"{name} has {count} of {', '.join(fields)} more than once, so that its unique index "
-        f"{definition['name']} cannot be built: change or remove all but one document of each.",
+        f"{name} has {count} values of {', '.join(fields)} that occur more than once, so that its "
+        f"unique index {definition['name']} cannot be built: change or remove all but one document "
+        "of each.",
         tuple(lines),
     )
 

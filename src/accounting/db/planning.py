@@ -72,8 +72,6 @@ class CollectionPlan:
     recorded: RecordedCollection | None
     changes: tuple[Change, ...]
     obstacles: tuple[Obstacle, ...] = ()
-    # An `apply` that was killed, or is at work, was about to make it.
-    is_unconfirmed: bool = False
 
     @property
     def is_record(self) -> bool:
@@ -158,9 +156,8 @@ class _Planning:
         if present is not None and not present.is_plain_collection:
             return CollectionPlan(spec, present, 0, None, (), (unusual_kind(present),))
         recorded = self.manifest.collection(spec.name)
-        is_unconfirmed = spec.name in self.manifest.unconfirmed
-        if recorded and is_unconfirmed and not recorded.created_by_us:
-            recorded = None  # Somebody else made one where we were about to.
+        if recorded and not recorded.created_by_us and not recorded.is_adopted:
+            recorded = None  # Somebody else has made one where ours was, or was to be.
         documents = await self._count(present)
         changes = differences_of(spec, present, self.manifest.indexes_of(spec.name))
         obstacles: list[Obstacle] = []
@@ -173,9 +170,7 @@ class _Planning:
         if present is not None and not obstacles:
             obstacles += index_under_another_name(spec, present)
             obstacles += await self._offending_documents(spec, changes) if documents else []
-        return CollectionPlan(
-            spec, present, documents, recorded, tuple(changes), tuple(obstacles), is_unconfirmed
-        )
+        return CollectionPlan(spec, present, documents, recorded, tuple(changes), tuple(obstacles))
 
     async def _unrecorded(
         self, spec: CollectionSpec, present: Present, documents: int

@@ -31,7 +31,6 @@ from accounting.db.manifest import (
     finish,
     intend,
     record_found,
-    settle_unconfirmed,
 )
 from accounting.db.obstacles import (
     DuplicatesCame,
@@ -118,8 +117,6 @@ class _Work:
             self.watcher.on_done(change)
 
     async def _record(self, present: Present) -> None:
-        if self.planned.is_unconfirmed:
-            await settle_unconfirmed(self.database, present)
         for change in self._of(ChangeKind.RECORD_COLLECTION, ChangeKind.ADOPT_COLLECTION):
             is_ours = change.kind is ChangeKind.RECORD_COLLECTION
             await record_found(self.database, present, created_by_us=is_ours)

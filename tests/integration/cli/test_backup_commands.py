@@ -13,11 +13,12 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from accounting import __version__
 from accounting.db.client import MongoDatabase, open_client, open_database
 from accounting.db.manifest import META
 from accounting.dev.processes import Server
 from accounting.platform.rules import PLATFORM_COLLECTIONS
-from backups import MIXED, fill_ours, fill_platform, names_in, state_of
+from backups import MIXED, fill_ours, fill_platform, names_in, sign_again, state_of
 from guarded import GuardedMongod
 from service import clean_environment, run_command
 
@@ -187,11 +188,17 @@ async def test_a_backup_is_checked_without_a_database(
     await command(environment, "backup", "--out", tmp_path / "out")
 
     checked = await command(clean_environment(), "restore", "--check", tmp_path / "out")
+    manifest = tmp_path / "out" / "backup.json"
+    manifest.write_text(manifest.read_text().replace(__version__, "9.1"))
+    sign_again(tmp_path / "out")
+    other = await command(clean_environment(), "restore", "--check", tmp_path / "out")
     (tmp_path / "out" / DATABASE / "audit_logs.bson.gz").unlink()
     damaged = await command(clean_environment(), "restore", "--check", tmp_path / "out")
 
     assert checked.returncode == 0, checked.stderr
     assert "every file is as it was written" in checked.stdout
+    assert "note" not in checked.stdout
+    assert (other.returncode, f"this is accounting {__version__}" in other.stdout) == (0, True)
     assert "audit_logs.bson.gz is missing" in refusal(damaged)
 
 

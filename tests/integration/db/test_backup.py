@@ -19,8 +19,8 @@ from accounting.db.backup.failures import (
     BackupNotWritten,
     DefinitionsChanged,
     NotACollection,
-    NotOfOneMoment,
     NothingToBackUp,
+    NotOfOneMoment,
     SnapshotGone,
 )
 from accounting.db.backup.folder import open_backup

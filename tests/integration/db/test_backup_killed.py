@@ -65,8 +65,8 @@ def test_a_killed_backup_is_never_taken_for_a_whole_one(
         path = tmp_path / str(number)
         kill_at_random(
             lambda path=path: Victim(backup_work, mongod.uri, DATABASE, path),  # type: ignore[misc]
-            whole,
             dice,
+            seconds_max=whole,
         )
         left_behind = sum(".partial-" in name for name in names_in(tmp_path))
         if path.exists():
@@ -95,7 +95,7 @@ async def test_a_killed_restore_is_repeated_until_it_is_the_original(
     whole = start().finish()
     await target.client.drop_database(TARGET)
     for _ in range(KILLS):
-        kill_at_random(start, whole, dice)
+        kill_at_random(start, dice, seconds_max=whole)
         # Whatever has its name already is whole.
         named = [name for name in await target.list_collection_names() if name in NAMES]
         state = await state_of(target, named)
@@ -134,9 +134,12 @@ async def test_a_killed_rollback_loses_nothing_and_finishes_when_run_again(
     whole_backup = Victim(backup_work, mongod.uri, DATABASE, tmp_path / "timed").finish()
 
     for _ in range(KILLS):
-        victim = Victim(rollback_work, mongod.uri, DATABASE, folder)
-        time.sleep(dice.uniform(whole_backup / 3, whole_backup * 1.1))
-        victim.kill()
+        kill_at_random(
+            lambda: Victim(rollback_work, mongod.uri, DATABASE, folder),
+            dice,
+            seconds_min=whole_backup / 3,
+            seconds_max=whole_backup * 1.1,
+        )
         left = set(await shop.list_collection_names()) & set(NAMES)
         saved = {
             found.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from accounting.db.backup.failures import (
+    BackupDamaged,
     CollectionsExist,
     NoPlatformInBackup,
     NotAsSaved,
@@ -215,6 +217,19 @@ async def test_a_backup_that_loses_a_document_after_its_check_is_noticed(
 
     with pytest.raises(NotAsSaved, match="in the backup"):
         await restored(target, replace(backup, manifest=manifest))
+
+    assert await target.list_collection_names() == []
+
+
+async def test_a_backup_that_is_damaged_after_its_check_is_named(
+    target: MongoDatabase, backup: Backup, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(backup.path, copy)
+    (copy / SOURCE / "audit_logs.bson.gz").write_bytes(b"")
+
+    with pytest.raises(BackupDamaged, match=r"audit_logs\.bson\.gz"):
+        await restored(target, replace(backup, path=copy))
 
     assert await target.list_collection_names() == []
 

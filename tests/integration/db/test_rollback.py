@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import MongoClient
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
 
 from accounting.bootstrap import collection_specs
 from accounting.clock import utc_now
@@ -226,6 +234,40 @@ async def test_what_the_service_writes_after_the_backup_is_not_lost(
     await rolled_back(shop, tmp_path / "again")
     assert await shop.list_collection_names() == []
     assert open_backup(tmp_path / "again").manifest.documents > 0
+
+
+class _Service(CommandListener):
+    """Makes a collection anew at the moment in which it has been dropped."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def started(self, event: CommandStartedEvent) -> None: ...
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        if event.command_name == "drop":
+            with MongoClient[dict[str, object]](self._uri) as client:
+                client[DATABASE][MIXED].insert_one({"_id": "late"})
+
+    def failed(self, event: CommandFailedEvent) -> None: ...
+
+
+async def test_what_the_service_makes_anew_keeps_the_record_until_it_is_stopped(
+    mongod: Server, shop: MongoDatabase, tmp_path: Path
+) -> None:
+    await fill_ours(shop, names=NAMES)
+    client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
+        mongod.uri, tz_aware=True, event_listeners=[_Service(mongod.uri)]
+    )
+
+    with pytest.raises(StillInUse, match=f"wrote to {MIXED}"):
+        await rolled_back(open_database(client, DATABASE), tmp_path / "out")
+    client.close()
+
+    assert set(await shop.list_collection_names()) == {META, MIXED}
+    await rolled_back(shop, tmp_path / "again")
+    assert await shop.list_collection_names() == []
+    assert open_backup(tmp_path / "again").manifest.collections[1].documents == 1
 
 
 async def test_what_was_dropped_before_is_not_missed(shop: MongoDatabase, tmp_path: Path) -> None:

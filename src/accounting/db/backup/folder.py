@@ -42,6 +42,8 @@ BATCH_DOCUMENTS_MAX: Final = 5_000
 DOCUMENT_BYTES_MAX: Final = 16 * 1024 * 1024 + 16 * 1024
 DOCUMENT_BYTES_MIN: Final = 5
 
+# What reading documents raises where there are none, or half of one.
+_UNREADABLE: Final = (ValueError, EOFError, OSError)
 _GZIP_LEVEL: Final = 6  # mongodump's
 _LENGTH_BYTES: Final = 4
 _SUMS_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
@@ -94,8 +96,15 @@ class Backup:
     definitions: dict[str, Definition]
 
     def batches(self, name: str) -> Iterator[list[bytes]]:
-        """The documents of a collection, a bounded number of bytes at a time."""
-        return read_documents(self.path / documents_file(self.manifest.database, name))
+        """The documents of a collection, a bounded number of bytes at a time.
+
+        Raises BackupDamaged where that has happened since the check.
+        """
+        file = documents_file(self.manifest.database, name)
+        try:
+            yield from read_documents(self.path / file)
+        except _UNREADABLE as error:
+            raise BackupDamaged(self.path, [f"{file} cannot be read ({error})"]) from error
 
 
 class BackupWriter:
@@ -297,7 +306,7 @@ def _read_collection(
         file = documents_file(database, saved.name)
         batches: Iterator[Sequence[bytes]] = read_documents(path / file)
         found = sum(len(batch) for batch in batches)
-    except (ValueError, TypeError, KeyError, EOFError, OSError, zlib.error) as error:
+    except (*_UNREADABLE, TypeError, KeyError, zlib.error) as error:
         return None, f"{file} cannot be read ({error})"
     if definition.name != saved.name:
         return None, f"{file} is of {definition.name}"

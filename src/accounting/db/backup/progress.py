@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Progress:
         self._on_progress(self._done, max(self._done, self._total))
 
 
-async def read_ahead(batches: AsyncIterator[T]) -> AsyncIterator[T]:
+async def read_ahead(batches: AsyncIterator[T]) -> AsyncGenerator[T, None]:
     """The same batches, each next one read while the one before is at work."""
     upcoming = _start(batches)
     try:

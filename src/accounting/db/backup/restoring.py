@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -195,15 +196,17 @@ async def _load(
     await _require_ours(mongo, run)
     try:
         await mongo.command({"create": name, **definition.options})
-        async for batch in read_ahead(in_thread(backup.batches(saved.name))):
-            await _require_ours(mongo, run)
-            # A document may be older than the validator.
-            await mongo[name].insert_many(
-                [RawBSONDocument(document) for document in batch],
-                ordered=False,
-                bypass_document_validation=True,
-            )
-            progress.add(len(batch))
+        saved_batches = in_thread(backup.batches(saved.name))
+        async with aclosing(read_ahead(saved_batches)) as batches:
+            async for batch in batches:
+                await _require_ours(mongo, run)
+                # A document may be older than the validator.
+                await mongo[name].insert_many(
+                    [RawBSONDocument(document) for document in batch],
+                    ordered=False,
+                    bypass_document_validation=True,
+                )
+                progress.add(len(batch))
     except OperationFailure as error:
         if error.code not in _SOMEBODY_ELSE_LOADS:
             raise

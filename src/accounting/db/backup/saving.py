@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -78,13 +78,15 @@ async def _save(
     name = definition.name
     documents = size_bytes = 0
     writer.write_definition(mongo.name, definition)
+    stored = mongo[name].find_raw_batches({}, session=session)
     with writer.new_documents(mongo.name, name) as stream:
-        async for batch in read_ahead(mongo[name].find_raw_batches({}, session=session)):
-            await asyncio.to_thread(stream.write, batch)
-            found = count_documents(batch)
-            documents += found
-            size_bytes += len(batch)
-            progress.add(found)
+        async with aclosing(read_ahead(stored)) as batches:
+            async for batch in batches:
+                await asyncio.to_thread(stream.write, batch)
+                found = count_documents(batch)
+                documents += found
+                size_bytes += len(batch)
+                progress.add(found)
     return SavedCollection(name=name, documents=documents, size_bytes=size_bytes)
 
 
