@@ -13,5 +13,5 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     exit 0
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-apt-get install -qq --yes --no-install-recommends chromium
+apt-get update -qq -o Acquire::Retries=3
+apt-get install -qq -o Acquire::Retries=3 --yes --no-install-recommends chromium

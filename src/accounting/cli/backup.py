@@ -227,8 +227,13 @@ def _show_plan(plan: RollbackPlan, database: str, now: datetime) -> None:
         click.echo(f"gone      {name:26}dropped before")
     for found in plan.collections:
         click.echo(f"drop      {found.name:26}{found.documents:>12,} documents")
-    for name in plan.kept:
+    for name in plan.adopted:
         click.echo(f"keep      {name:26}was there before accounting, which only took it into use")
+    for name in plan.unknown:
+        click.echo(
+            f"keep      {name:26}is not the one that accounting made; look at it, and drop it "
+            "yourself if nobody needs it"
+        )
     newest = plan.newest_document_at
     if newest is None:
         return

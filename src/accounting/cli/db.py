@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -15,8 +15,10 @@ from accounting.access.needs import SETUP
 from accounting.access.review import require_rights
 from accounting.bootstrap import collection_specs, open_mongo
 from accounting.cli.access import check, roles
+from accounting.cli.backup import backup, restore, rollback
 from accounting.cli.progress import ShowProgress, progress_bars
 from accounting.cli.setup_output import (
+    MOMENT,
     plan_as_json,
     show_announcement,
     show_done,
@@ -54,7 +56,7 @@ def db() -> None:
     """Set up and check our collections; the platform's are never touched."""
 
 
-for command in (check, roles):
+for command in (check, roles, backup, restore, rollback):
     db.add_command(command)
 
 
@@ -122,8 +124,7 @@ def apply(adopt: tuple[str, ...], keep_refused: bool, record_platform: bool) -> 
         show_obstacles([error.obstacle])
         raise
     show_done(applied.changes)
-    if applied.is_platform_recorded:
-        show_references(applied.references)
+    show_references(applied.recorded)
     if not applied.changes:
         click.echo("Nothing to do: all was in place.")
         return
@@ -170,11 +171,10 @@ def verify(strict: bool, definitions_only: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Applied:
-    """What an `apply` has done, and how the platform is recorded."""
+    """What an `apply` has done, and of which collections it took the fingerprints."""
 
     changes: Sequence[Change]
-    is_platform_recorded: bool
-    references: Sequence[Reference]
+    recorded: Sequence[Reference]
 
 
 async def _apply(choices: Choices, *, record_platform: bool) -> _Applied:
@@ -182,36 +182,55 @@ async def _apply(choices: Choices, *, record_platform: bool) -> _Applied:
     async with open_mongo(settings) as mongo:
         require_rights(await read_rights(mongo), SETUP, mongo.name, is_least_required=False)
         click.echo(f"database  {mongo.name}, {await check_server(mongo)}")
+        recorded: set[str] = set()
         with progress_bars() as show:
 
-            async def record(is_resumed: bool) -> None:
-                # What an interrupted apply has recorded is older than its changes: kept.
-                only_missing = is_resumed and not record_platform
-                await _record_platform(mongo, show, only_missing=only_missing)
+            async def record(names: Iterable[str]) -> None:
+                watched = Watched(tuple(names), PLATFORM.without)
+                await record_reference(mongo, watched, on_progress=partial(_show_reading, show))
+                recorded.update(watched.names)
+
+            async def before_changes(is_resumed: bool) -> None:
+                await record(
+                    PLATFORM.names
+                    if record_platform
+                    else await _names_to_record(mongo, is_resumed=is_resumed)
+                )
 
             changes = await apply_changes(
                 mongo,
                 collection_specs(),
                 choices=choices,
                 watcher=Watcher(on_plan=show_announcement, on_progress=show, on_step=_tell),
-                before_changes=record,
+                before_changes=before_changes,
             )
-            is_known = set(PLATFORM.names) <= (await read_reference(mongo)).keys()
-            if not changes and (record_platform or not is_known):
-                await _record_platform(mongo, show, only_missing=not record_platform)
-        references = list((await read_reference(mongo)).values())
-    is_recorded = bool(changes) or record_platform or not is_known
-    return _Applied(changes, is_recorded, references)
+            if not changes:
+                known = () if record_platform else await read_reference(mongo)
+                await record(name for name in PLATFORM.names if name not in known)
+        references = await read_reference(mongo)
+    return _Applied(changes, [found for found in references.values() if found.name in recorded])
 
 
-async def _record_platform(mongo: MongoDatabase, show: ShowProgress, *, only_missing: bool) -> None:
-    if not only_missing:
-        # What is written over must not be lost without a word.
-        for verdict in await verify_reference(mongo, PLATFORM, with_content=False):
-            if verdict.definition_changes:
-                show_verdict(verdict)
-    on_progress = partial(_show_reading, show)
-    await record_reference(mongo, PLATFORM, only_missing=only_missing, on_progress=on_progress)
+async def _names_to_record(mongo: MongoDatabase, *, is_resumed: bool) -> list[str]:
+    """All of the platform's, but for references that say more than new ones would.
+
+    That of an interrupted apply is older than its changes, and one that differs from what is there
+    now is evidence that nobody may have seen yet.
+    """
+    verdicts = await verify_reference(mongo, PLATFORM, with_content=False)
+    for verdict in verdicts:
+        if verdict.definition_changes and verdict.reference:
+            show_verdict(verdict)
+            recorded_at = f"{verdict.reference.recorded_at:{MOMENT}}"
+            click.echo(
+                f"kept      {verdict.name:20}its record of {recorded_at}, as it differs; "
+                "--record-platform takes it as it is now"
+            )
+    return [
+        verdict.name
+        for verdict in verdicts
+        if verdict.reference is None or not (verdict.definition_changes or is_resumed)
+    ]
 
 
 def _what_is_wrong(found: SetupPlan, verdicts: Sequence[Verdict], *, is_strict: bool) -> list[str]:

@@ -18,7 +18,7 @@ from accounting.db.reference import Reference, Verdict
 from accounting.db.schema_changes import schema_changes
 
 RULE_CHANGES_SHOWN_MAX: Final = 12
-_MOMENT: Final = "%Y-%m-%d %H:%M:%S UTC"
+MOMENT: Final = "%Y-%m-%d %H:%M:%S UTC"
 _COLOURS: Final = {"+": "green", "~": "yellow", "!": "red", "-": "red"}
 # What a person should know of a change beside what it is.
 _HOW: Final = {
@@ -69,7 +69,8 @@ def plan_as_json(plan: SetupPlan) -> str:
 def show_obstacles(obstacles: Sequence[Obstacle]) -> None:
     """What stands in the way, with the documents that do, on stderr."""
     for obstacle in obstacles:
-        click.echo(f"! {obstacle.sentence}", err=True)
+        sign = "!" if obstacle.is_blocking else "?"
+        click.echo(f"{sign} {obstacle.sentence}", err=True)
         for detail in obstacle.details:
             click.echo(f"    {detail}", err=True)
 
@@ -168,7 +169,7 @@ def _origin(found: CollectionPlan) -> str:
     if recorded is None:
         return "the record of accounting itself" if found.is_record else "not recorded as ours"
     made = "made by" if recorded.created_by_us else "taken into use by"
-    return f"{made} accounting {recorded.version} on {recorded.created_at:{_MOMENT}}"
+    return f"{made} accounting {recorded.version} on {recorded.created_at:{MOMENT}}"
 
 
 def _collection_as_json(found: CollectionPlan) -> dict[str, Any]:
@@ -207,12 +208,12 @@ def _sentences(verdict: Verdict) -> Iterator[tuple[str, str]]:
     for line in verdict.definition_changes:
         yield "DIFFERS", line
     if verdict.has_come_since:
-        yield "note", f"was made by the platform after {reference.recorded_at:{_MOMENT}}"
+        yield "note", f"was made by the platform after {reference.recorded_at:{MOMENT}}"
     elif not verdict.exists and not verdict.definition_changes:
         yield "absent", "this platform has no such collection, and had none before"
     if content is None:
         return
-    since = f"{reference.recorded_at:{_MOMENT}}{_without(reference)}"
+    since = f"{reference.recorded_at:{MOMENT}}{_without(reference)}"
     if content.is_grown:
         new = content.now - content.before
         yield "ok", f"{new:,} new documents; the {content.before:,} of {since} are unchanged"

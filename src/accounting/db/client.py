@@ -23,6 +23,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from accounting.db.failures import (
+    NO_PRIMARY,
     SERVER_VERSION_MIN,
     UNAUTHORIZED,
     CredentialsMissing,
@@ -30,7 +31,7 @@ from accounting.db.failures import (
     ServerTooOld,
     explain,
 )
-from accounting.errors import Misconfigured
+from accounting.errors import Misconfigured, Unavailable
 
 Client: TypeAlias = AsyncIOMotorClient[dict[str, Any]]
 MongoDatabase: TypeAlias = AsyncIOMotorDatabase[dict[str, Any]]
@@ -104,6 +105,8 @@ async def check_server(database: MongoDatabase) -> str:
     try:
         hello = await database.client.admin.command("hello")
         build = await database.client.admin.command("buildInfo")
+        if hello.get("isreplicaset"):  # as a member says that has no set yet
+            raise Unavailable(NO_PRIMARY)
         if "setName" not in hello:
             raise NotAReplicaSet(
                 "MongoDB runs as a standalone server, but accounting needs transactions and so a "

@@ -13,6 +13,11 @@ SERVER_VERSION_MIN: Final = (5, 0)
 UNAUTHORIZED: Final = 13
 AUTHENTICATION_FAILED: Final = 18
 
+NO_PRIMARY: Final = (
+    "The replica set has no primary: it was not initiated (run rs.initiate()), or too few of its "
+    "members are up."
+)
+
 _OLDEST: Final = ".".join(map(str, SERVER_VERSION_MIN))
 _DENIED = re.compile(r'not authorized on (\S+) to execute command \{ (\w+): (?:"([^"]*)")?')
 _NO_MEMBER = re.compile(r'No replica set members available for replica set name "([^"]*)"')
@@ -98,11 +103,8 @@ def _silent(text: str) -> AccountingError:
             f"standalone server, which has no transactions (start mongod with --replSet {name} "
             "and run rs.initiate()), or its set has another name."
         )
-    if 'match selector "Primary()"' in text or "not in primary" in text:
-        return Unavailable(
-            "The replica set has no primary: it was not initiated (run rs.initiate()), or too few "
-            "of its members are up."
-        )
+    if 'match selector "Primary()"' in text:
+        return Unavailable(NO_PRIMARY)
     if "Got response id" in text:
         return Unavailable("What answers at the address in ACCOUNTING_MONGODB_URI is no MongoDB.")
     return Unavailable(f"MongoDB does not answer: {text}.")

@@ -22,7 +22,7 @@ from accounting.db.turns import Turn
 
 Collection = AsyncIOMotorCollection[dict[str, Any]]
 
-PROGRESS_SECONDS: Final = 0.5
+PROGRESS_SECONDS: Final = 0.2
 _INDEX_NOT_FOUND: Final = 27
 # A server before 6.0, or one whose feature compatibility version is older, answers with these.
 _UNKNOWN_TO_SERVER: Final = (2, 9, 72, 40415)

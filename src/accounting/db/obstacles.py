@@ -170,8 +170,8 @@ async def find_refused(
     return Obstacle(
         ObstacleKind.REFUSED_DOCUMENTS,
         spec.name,
-        f"{spec.name} has {count:,} documents that its rules refuse: they would stay as they are, "
-        "and every change to them would fail; correct them, or run `accounting db apply "
+        f"{spec.name} has {count:,} documents that its new rules refuse: they stay as they are, "
+        "and every change to them will fail; correct them, or run `accounting db apply "
         "--keep-refused`.",
         ids if count <= len(ids) else (*ids, f"and {count - len(ids):,} more"),
         is_blocking=not is_accepted,

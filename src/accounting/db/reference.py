@@ -30,6 +30,10 @@ from accounting.db.manifest import META
 OnCollection = Callable[[str, int, int], None]
 
 
+def _show_nothing(name: str, done: int, total: int) -> None:
+    """Nobody is watching."""
+
+
 @dataclass(frozen=True, slots=True)
 class Watched:
     """The collections to look after, and the fields of each that must never leave the server."""
@@ -67,34 +71,21 @@ class Verdict:
 
 
 async def record_reference(
-    mongo: MongoDatabase, watched: Watched, *, only_missing: bool, on_progress: OnCollection
-) -> list[Reference]:
-    """Take the fingerprints and keep them in our record, in the place of older ones.
-
-    `only_missing` keeps those that are there: the reference of an interrupted `apply` is older than
-    its changes, and so says more.
-    """
-    known = await read_reference(mongo) if only_missing else {}
+    mongo: MongoDatabase, watched: Watched, *, on_progress: OnCollection = _show_nothing
+) -> None:
+    """Take the fingerprints and keep them in our record, in the place of older ones."""
     definitions = await read_definitions(mongo, watched.names)
     for name in watched.names:
-        if name in known:
-            continue
         without = tuple(watched.without.get(name, ()))
         content = None
         if definitions[name].exists:
             content = await take_content(
-                mongo,
-                name,
-                without=without,
-                on_progress=partial(on_progress, name),
+                mongo, name, without=without, on_progress=partial(on_progress, name)
             )
         row = _row(name, definitions[name], content, without)
         await mongo[META].update_one(
-            {"_id": row["_id"]},
-            {"$set": row, "$currentDate": {"recordedAt": True}},
-            upsert=True,
+            {"_id": row["_id"]}, {"$set": row, "$currentDate": {"recordedAt": True}}, upsert=True
         )
-    return list((await read_reference(mongo)).values())
 
 
 async def read_reference(mongo: MongoDatabase) -> dict[str, Reference]:
@@ -108,7 +99,7 @@ async def verify_reference(
     watched: Watched,
     *,
     with_content: bool = True,
-    on_progress: OnCollection = lambda name, done, total: None,
+    on_progress: OnCollection = _show_nothing,
 ) -> list[Verdict]:
     """Hold each collection against its reference, which takes one reading of all documents.
 

@@ -55,7 +55,9 @@ class ScratchDatabase:
 
 
 @asynccontextmanager
-async def scratch_database(mongo: MongoDatabase, purpose: str) -> AsyncIterator[MongoDatabase]:
+async def scratch_database(
+    mongo: MongoDatabase, purpose: str, *, sign_of_life_seconds: float = SIGN_OF_LIFE_SECONDS
+) -> AsyncIterator[MongoDatabase]:
     """An empty database on the same server, which is dropped at the end, also after a failure.
 
     Only the end of the process itself leaves it behind; `list_scratch_databases` finds it then.
@@ -64,7 +66,7 @@ async def scratch_database(mongo: MongoDatabase, purpose: str) -> AsyncIterator[
     name = f"{_stem(mongo.name, purpose)}{secrets.token_hex(_RANDOM_BYTES)}"
     scratch = open_database(mongo.client, name)
     await _mark(scratch, mongo.name, purpose)
-    signs_of_life = asyncio.create_task(_show_signs_of_life(scratch))
+    signs_of_life = asyncio.create_task(_show_signs_of_life(scratch, sign_of_life_seconds))
     try:
         yield scratch
     finally:
@@ -117,9 +119,9 @@ async def _mark(scratch: MongoDatabase, of_database: str, purpose: str) -> None:
         raise MayNotMakeDatabase(purpose) from error
 
 
-async def _show_signs_of_life(scratch: MongoDatabase) -> None:
+async def _show_signs_of_life(scratch: MongoDatabase, every_seconds: float) -> None:
     while True:
-        await asyncio.sleep(SIGN_OF_LIFE_SECONDS)
+        await asyncio.sleep(every_seconds)
         try:
             await scratch[MARK_COLLECTION].update_one(
                 {"_id": MARK_ID}, {"$currentDate": {"aliveAt": True}}

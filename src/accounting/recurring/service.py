@@ -151,7 +151,8 @@ async def resume_recurring_invoice(
     """Generate again from today on: the template starts anew, and its pause is never billed.
 
     So `startDate` becomes today in the business zone unless it is later; the trail keeps the old
-    one. Raises RecurringInvoiceNotFound, StaleVersion, AlreadyActive, RecurringInvoiceEnded,
+    one. One that was parked keeps its start: nobody meant to leave out the months that failed.
+    Raises RecurringInvoiceNotFound, StaleVersion, AlreadyActive, RecurringInvoiceEnded,
     RecurringInvoiceDeleted, CustomerNotFound.
     """
     template, status = await _get_not_deleted(tx, template_id, zone, expected_version)
@@ -160,7 +161,9 @@ async def resume_recurring_invoice(
     if status is TemplateStatus.ENDED:
         raise RecurringInvoiceEnded(template_id, template.end_date)
     await get_customer(platform, template.user_id)
-    start_date = start_after_pause(template.start_date, business_day(tx.now, zone))
+    start_date = template.start_date
+    if template.parked_reason is None:
+        start_date = start_after_pause(start_date, business_day(tx.now, zone))
     resumed = await template.change(
         tx,
         is_active=True,

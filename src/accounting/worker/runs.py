@@ -15,7 +15,14 @@ from accounting.invoices.bulk_mail import BATCH_MAILS, queue_items, tell_followe
 from accounting.recurring.generation import generation_work
 from accounting.runs.documents import AccountingRun, RunItem, get_run
 from accounting.runs.parts import list_to_do, with_progress
-from accounting.runs.rules import ItemStatus, Outcome, RunId, RunKind, RunStatus
+from accounting.runs.rules import (
+    BULK_ITEMS_MAX,
+    ItemStatus,
+    Outcome,
+    RunId,
+    RunKind,
+    RunStatus,
+)
 from accounting.runs.service import Act, Work, execute_slice, list_free, list_stalled
 
 logger = logging.getLogger(__name__)
@@ -49,7 +56,10 @@ def works(services: Services) -> Mapping[RunKind, Work]:
     """What each kind of run does; a new kind is a new line here."""
     return {
         RunKind.BULK_ISSUE: Work(_bulk_issue(services)),
-        RunKind.BULK_SEND_EMAIL: Work(_bulk_send_email(services), batch_items=BATCH_MAILS),
+        # All in one slice: the next one would wait in the queue behind the e-mails of this one.
+        RunKind.BULK_SEND_EMAIL: Work(
+            _bulk_send_email(services), batch_items=BATCH_MAILS, slice_items=BULK_ITEMS_MAX
+        ),
         RunKind.GENERATE: generation_work(services.platform, services.terms),
     }
 

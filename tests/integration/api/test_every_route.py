@@ -12,6 +12,8 @@ from fakes import FakePlatform, TestDatabase
 
 # What spec section 5 opens to customers; everything else is for admins.
 OPEN_TO_CUSTOMERS = {
+    ("GET", "/customers/{id}/balance"),
+    ("GET", "/customers/{id}/statement"),
     ("GET", "/invoices"),
     ("GET", "/invoices/{id}"),
     ("GET", "/invoices/{id}/download"),

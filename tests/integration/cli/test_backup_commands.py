@@ -19,8 +19,9 @@ from accounting.db.manifest import META
 from accounting.dev.processes import Server
 from accounting.platform.rules import PLATFORM_COLLECTIONS
 from backups import MIXED, fill_ours, fill_platform, names_in, sign_again, state_of
+from forked import run_forked
 from guarded import GuardedMongod
-from service import clean_environment, run_command
+from service import clean_environment
 
 DATABASE, TARGET = "backup_commands_test", "backup_commands_target"
 NAMES = [META, "invoice_pdfs.files", "invoice_pdfs.chunks", MIXED, "audit_logs"]
@@ -54,7 +55,7 @@ def elsewhere(mongod: Server) -> dict[str, str]:
 
 async def command(environment: dict[str, str], *arguments: object) -> CompletedProcess[str]:
     words = ("db", *map(str, arguments))
-    return await asyncio.to_thread(run_command, words, environment)
+    return await asyncio.to_thread(run_forked, words, environment)
 
 
 def refusal(done: CompletedProcess[str]) -> str:

@@ -17,7 +17,9 @@ from guarded import GuardedMongod
 from service import SECRET, clean_environment, run_command
 from strange_servers import listening, mute, old_mongod, web_server
 
-SECONDS_MAX = 10
+# The driver by itself would wait for half a minute. Five seconds, and what a process takes to start
+# on a busy machine.
+SECONDS_MAX = 25
 CHECK = ("db", "check")
 COMMANDS = [
     CHECK,
@@ -77,10 +79,9 @@ def test_an_address_where_nobody_is(host: str, said: str) -> None:
     assert said in sentence
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_host_that_takes_connections_and_never_answers(command: tuple[str, ...]) -> None:
+def test_a_host_that_takes_connections_and_never_answers() -> None:
     with listening(mute) as port:
-        sentence = refusal(f"mongodb://127.0.0.1:{port}/", command)
+        sentence = refusal(f"mongodb://127.0.0.1:{port}/")
 
     assert "MongoDB does not answer: 127.0.0.1:" in sentence
     assert "timed out" in sentence
@@ -114,9 +115,8 @@ def test_a_wrong_password(guarded: GuardedMongod, command: tuple[str, ...]) -> N
     assert "guessed" not in sentence
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_no_user_where_one_is_needed(guarded: GuardedMongod, command: tuple[str, ...]) -> None:
-    sentence = refusal(guarded.uri_of_nobody, command)
+def test_no_user_where_one_is_needed(guarded: GuardedMongod) -> None:
+    sentence = refusal(guarded.uri_of_nobody)
 
     assert "MongoDB wants a user and a password, and ACCOUNTING_MONGODB_URI has none" in sentence
 
@@ -127,9 +127,8 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_standalone_server(standalone: Server, command: tuple[str, ...]) -> None:
-    assert "standalone server" in refusal(standalone.uri, command)
+def test_a_standalone_server(standalone: Server) -> None:
+    assert "standalone server" in refusal(standalone.uri)
 
 
 def test_a_standalone_server_that_is_called_a_replica_set(standalone: Server) -> None:
@@ -160,10 +159,9 @@ def test_a_replica_set_that_was_not_initiated(tmp_path: Path, options: str) -> N
     assert "has no primary: it was not initiated (run rs.initiate())" in sentence
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_server_that_is_too_old(command: tuple[str, ...]) -> None:
+def test_a_server_that_is_too_old() -> None:
     with listening(old_mongod("4.4.29", wire_version=9)) as port:
-        sentence = refusal(f"mongodb://127.0.0.1:{port}/?replicaSet=rs0", command)
+        sentence = refusal(f"mongodb://127.0.0.1:{port}/?replicaSet=rs0")
 
     assert "MongoDB 4.4.29 is too old; MongoDB 5.0 or newer is needed." in sentence
 
@@ -178,7 +176,7 @@ def test_a_server_that_is_too_old_even_for_the_driver() -> None:
 @pytest.mark.parametrize(
     ("role", "command", "said"),
     [
-        ("read", ("db", "apply"), "may not run create on failures.invoices"),
+        ("read", ("db", "apply"), "lacks what the setup needs: dropCollection, createIndex"),
         ("userAdmin", ("db", "plan"), "may not run listCollections on failures"),
         ("userAdmin", ("db", "verify"), "may not run listCollections on failures"),
         ("read", ("db", "roles", "--create"), "may not make roles and users of failures"),

@@ -18,7 +18,7 @@ from accounting.dev.processes import Server
 from accounting.platform.rules import PLATFORM_COLLECTIONS
 from backups import META, MIXED, OUR_NAMES, fill_ours, fill_platform, names_in, state_of
 from builders import NOW
-from killing import Victim, backup_work, kill_at_random, restore_work, rollback_work
+from forked import Victim, backup_work, kill_at_random, restore_work, rollback_work
 
 DATABASE, TARGET = "killed_test", "killed_test_target"
 NAMES = [META, "invoice_pdfs.files", "invoice_pdfs.chunks", MIXED, "audit_logs"]

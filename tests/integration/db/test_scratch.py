@@ -82,6 +82,19 @@ async def test_two_at_once_are_two(books: MongoDatabase) -> None:
     }
 
 
+async def test_a_long_work_shows_signs_of_life(books: MongoDatabase) -> None:
+    async with scratch_database(books, PURPOSE, sign_of_life_seconds=0.05) as scratch:
+        mark = {"_id": "mark"}
+        hour_ago = datetime.now(UTC) - timedelta(hours=1)
+        await scratch[MARK_COLLECTION].update_one(mark, {"$set": {"aliveAt": hour_ago}})
+
+        await asyncio.sleep(1)
+
+        [listed] = await list_scratch_databases(books, PURPOSE)
+        assert listed.is_in_use
+        assert await drop_left_behind(books, PURPOSE) == []
+
+
 async def test_it_is_dropped_when_its_work_is_cancelled(books: MongoDatabase) -> None:
     before = await names(books.client)
     is_made = asyncio.Event()

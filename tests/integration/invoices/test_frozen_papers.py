@@ -14,8 +14,8 @@ from pymongo.errors import WriteError
 
 from accounting.bootstrap import Services, collection_specs
 from accounting.db.client import MongoDatabase
+from accounting.db.comparison import find_differences
 from accounting.db.files import store_file
-from accounting.db.setup import plan_changes
 from accounting.dev.processes import Server
 from accounting.ids import ObjectId, new_id
 from accounting.invoices.documents import Invoice
@@ -129,7 +129,7 @@ async def test_every_driver_reads_it_as_a_file_of_the_bucket(
 
     assert read == content
     # It found the indexes that it wants, and made none of its own.
-    changes = await plan_changes(real_db.mongo, collection_specs())
+    changes = await find_differences(real_db.mongo, collection_specs())
     assert [str(change) for change in changes if "invoice_pdfs" in change.collection] == []
 
 

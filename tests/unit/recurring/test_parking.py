@@ -195,6 +195,21 @@ async def test_resuming_it_begins_to_count_anew(
     assert (await stored(template)).failed_runs == 1
 
 
+async def test_the_months_that_failed_are_due_again_once_it_is_resumed(
+    db: TestDatabase, platform: FakePlatform, clock: SettableClock
+) -> None:
+    template, customer = await a_failing_template(db, platform)
+    await fail_in_runs(db, platform, FAILED_RUNS_MAX)
+    clock.move(days=30)  # 2026-02-11
+    platform.miner_statuses[customer.id] = FEW
+
+    resumed = await db.run(ADMIN, resume_recurring_invoice, platform, id_of(template), TERMS.zone)
+    await generate_on(services_of(db, platform), day("2026-02-11"))
+
+    assert resumed.start_date == template.start_date
+    assert periods_of(await generated_invoices()) == ["2026-01", "2026-02"]
+
+
 async def test_a_retry_of_a_template_that_somebody_paused_does_not_touch_it(
     db: TestDatabase, platform: FakePlatform
 ) -> None:

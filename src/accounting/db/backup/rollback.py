@@ -38,13 +38,15 @@ class Doomed:
 class RollbackPlan:
     """What a rollback would drop, the setup's record last.
 
-    `gone` was made by us and does not exist any more; `kept` was there before us and stays as it
-    is, with the indexes and the validator that the setup gave it.
+    `gone` was made by us and does not exist any more. What stays as it is: `adopted` was there
+    before us, and keeps the indexes and the validator that the setup gave it; `unknown` has the
+    name of a collection that we made, and is another one.
     """
 
     collections: tuple[Doomed, ...]
     gone: tuple[str, ...]
-    kept: tuple[str, ...]
+    adopted: tuple[str, ...]
+    unknown: tuple[str, ...]
     newest_document_at: datetime | None
 
     @property
@@ -70,16 +72,18 @@ async def plan_rollback(
             raise NothingKnownToBeOurs(mongo.name, sorted(unknown))
         names = [name for name in manifest.made_by_us if name in present]
         names += [META] if manifest.exists else []
+        kept = [
+            found
+            for found in manifest.collections
+            if not found.created_by_us and found.name in present
+        ]
         return RollbackPlan(
             collections=tuple(
                 [Doomed(name, await mongo[name].count_documents({})) for name in names]
             ),
             gone=tuple(name for name in manifest.made_by_us if name not in present),
-            kept=tuple(
-                found.name
-                for found in manifest.collections
-                if not found.created_by_us and found.name in present
-            ),
+            adopted=tuple(found.name for found in kept if found.is_adopted),
+            unknown=tuple(found.name for found in kept if not found.is_adopted),
             newest_document_at=await _newest(mongo, names),
         )
 

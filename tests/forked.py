@@ -1,15 +1,21 @@
-"""Work that is killed at random moments: in processes that are forked from a ready one."""
+"""Processes that begin at once, forked from one that has imported everything: to run many commands
+one after the other, and to kill work at random moments of its life."""
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import random
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from accounting.cli.main import main
 from accounting.clock import utc_now
 from accounting.db.backup.folder import open_backup
 from accounting.db.backup.restoring import restore
@@ -22,7 +28,27 @@ from backups import OUR_NAMES
 Work = Callable[[str, str, Path], None]
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["killing"])
+_processes.set_forkserver_preload(["forked"])
+
+
+def run_forked(words: Sequence[str], environment: Mapping[str, str]) -> CompletedProcess[str]:
+    """Run the `accounting` command, with just these variables."""
+    with TemporaryDirectory() as folder:
+        outputs = [Path(folder) / name for name in ("stdout", "stderr")]
+        process = _processes.Process(target=_main, args=(words, environment, *outputs))
+        process.start()
+        process.join()
+        stdout, stderr = (path.read_text() for path in outputs)
+    return CompletedProcess(list(words), process.exitcode or 0, stdout, stderr)
+
+
+def _main(words: Sequence[str], environment: Mapping[str, str], *outputs: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    for descriptor, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    sys.argv = ["accounting", *words]
+    main()
 
 
 def backup_work(uri: str, database: str, path: Path) -> None:
