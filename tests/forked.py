@@ -28,7 +28,8 @@ from backups import OUR_NAMES
 Work = Callable[[str, str, Path], None]
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["forked"])
+# Not this module itself: the forkserver does not know the tests' own path.
+_processes.set_forkserver_preload(["accounting.cli.main"])
 
 
 def run_forked(words: Sequence[str], environment: Mapping[str, str]) -> CompletedProcess[str]:

@@ -15,7 +15,7 @@ from accounting.db.turns import LOCK_ID
 from backups import state_of
 
 SHEETS, PAGES = "sheets", "pages"
-LATE = {"kind": {"$gt": "late"}}
+LATE = {"kind": "late"}
 # One index of each fate: replaced, changed where it is (twice), kept, and new.
 OLD_INDEXES = (
     index("number", unique=True, only_if=LATE, name="number"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from pymongo.errors import DuplicateKeyError
@@ -53,7 +52,7 @@ async def test_writes_go_on_while_indexes_are_built_on_many_documents(
     started, slowest, written = time.monotonic(), 0.0, 0
     while not building.done():
         before = time.monotonic()
-        await mongo[SHEETS].insert_one({"number": -written, "code": 1})
+        await mongo[SHEETS].insert_one({"number": -1 - written, "code": 1})
         slowest = max(slowest, time.monotonic() - before)
         written += 1
     took = time.monotonic() - started
@@ -62,7 +61,7 @@ async def test_writes_go_on_while_indexes_are_built_on_many_documents(
     # A build that stopped the writers would let one of them wait for all of it.
     assert written > 20
     assert slowest < took / 2
-    assert await mongo[SHEETS].count_documents({}) == MANY + written - 1 + 1
+    assert await mongo[SHEETS].count_documents({}) == MANY + written
     name, done, total = shown[-1]
     assert name == "building indexes of sheets"
     assert 0 <= done <= total
@@ -76,14 +75,10 @@ async def test_a_unique_index_is_replaced_without_a_moment_without_one(
     apply = asyncio.ensure_future(apply_changes(mongo, NEW_SPECS))
     tried = 0
     while not apply.done():
-        for field in ("number", "code"):
-            # The old index of `code` let duplicates in; the tests below look at that moment.
-            row = {"number": -1 - tried, "code": -1 - tried, "kind": "late"} | {field: 5}
-            if field == "number":
-                with pytest.raises(DuplicateKeyError):
-                    await mongo[SHEETS].insert_one(row)
+        # A number that is there: each index in its turn has to refuse it.
+        with pytest.raises(DuplicateKeyError):
+            await mongo[SHEETS].insert_one({"number": tried, "code": -1 - tried, "kind": "late"})
         tried += 1
-        await asyncio.sleep(0)
     await apply
 
     assert tried > 10
@@ -103,7 +98,7 @@ async def test_what_each_index_needs_is_planned(mongo: MongoDatabase) -> None:
         "kind_1": ChangeKind.CREATE_INDEX,
     }
     [number] = [change for change in changes if change.name == "number"]
-    assert number.before == 'number; unique; only where {"kind": {"$gt": "late"}}'
+    assert number.before == 'number; unique; only where {"kind": "late"}'
     assert number.after == "number; unique"
 
 
@@ -146,7 +141,9 @@ async def test_a_guard_that_was_left_behind_is_dropped(mongo: MongoDatabase) -> 
 
 async def test_a_guard_for_another_index_is_built_anew(mongo: MongoDatabase) -> None:
     await set_up_old(mongo)
-    await mongo[SHEETS].create_index("kind", name=f"number{GUARD_SUFFIX}")
+    await mongo[SHEETS].create_index(
+        "kind", name=f"number{GUARD_SUFFIX}", partialFilterExpression={"kind": "x"}
+    )
 
     await apply_changes(mongo, NEW_SPECS)
 
@@ -198,12 +195,8 @@ async def test_who_was_silent_for_long_has_lost_his_turn(mongo: MongoDatabase) -
         await forget_the_killed(mongo)
         async with my_turn(mongo, lambda host: None) as second:
             await second.require()
-            with pytest.raises(TurnLost, match="another|Another") as lost:
+            with pytest.raises(TurnLost, match="has taken over") as lost:
                 await first.require()
 
     assert lost.value.code == "turn_lost"
     assert SILENT_SECONDS_MAX < 60
-
-
-async def _row(mongo: MongoDatabase) -> dict[str, Any] | None:
-    return await mongo[META].find_one({"_id": LOCK_ID})

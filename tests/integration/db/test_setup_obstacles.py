@@ -169,7 +169,8 @@ async def test_the_first_twenty_groups_of_duplicates_are_listed(empty: MongoData
     assert len(found.details) == 20
     # Without a kind is one kind, to a unique index as well.
     assert found.details[0].startswith("number 0, kind None: 7 documents, ids ")
-    assert found.details[0].count(",") == 6  # five ids, and that there are more
+    assert found.details[0].endswith(", …")
+    assert len(found.details[0].split(", ids ")[1].split(", ")) == 6  # five, and a sign of more
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ async def test_documents_that_the_new_rules_refuse_are_counted_and_named(
     await empty[PAGES].insert_many([{"_id": at, "text": at} for at in range(25)])
     await empty[PAGES].insert_one({"sheet": 1})
 
-    [found] = (await refused(empty, NEW_SPECS[1])).obstacles
+    [found] = (await refused(empty, CollectionSpec(PAGES, NEW_SPECS[1].validator, ()))).obstacles
 
     assert found.kind is ObstacleKind.REFUSED_DOCUMENTS
     assert "pages has 25 documents that its new rules refuse" in found.sentence
