@@ -24,6 +24,10 @@ Document = dict[str, Any]
 
 # It has no unique index, and a validator that would refuse most of what is put into it here.
 MIXED = "recurring_invoices"
+# It has no index but the one of every collection, so that restoring it is quick.
+MANY = "accounting_counters"
+# Enough for most tests, and quickly made: the record comes first, as in every backup.
+SOME_NAMES = [META, MIXED, MANY]
 SAVED_PLATFORM = ("users", "cost_payments", "miners")
 OUR_NAMES = [META, *(spec.name for spec in collection_specs())]
 SEEN_AT = datetime(2026, 1, 12, 9, 30, 0, 123_000, tzinfo=UTC)
@@ -77,13 +81,18 @@ async def fill_with_every_type(mongo: MongoDatabase, name: str) -> None:
 async def fill_ours(
     mongo: MongoDatabase, documents: int = 0, names: Sequence[str] = OUR_NAMES
 ) -> None:
-    """Our collections as `apply` makes them: one with every type, one with many documents, a file
-    in the bucket, the others empty."""
+    """Our collections as `apply` makes them: one with every type, one with so many documents, a
+    file in the bucket, the others empty."""
     await apply_changes(mongo, [spec for spec in collection_specs() if spec.name in names])
     await fill_with_every_type(mongo, MIXED)
     rows = [{"seq": number, "description": f"change {number}"} for number in range(documents)]
     if rows:
-        await mongo["audit_logs"].insert_many(rows, bypass_document_validation=True)
+        await mongo[MANY].insert_many(rows, bypass_document_validation=True)
+    if "invoice_pdfs.chunks" in names:
+        await _store_a_file(mongo)
+
+
+async def _store_a_file(mongo: MongoDatabase) -> None:
     chunk = {"_id": 1, "files_id": 1, "n": 0, "data": random.Random(1).randbytes(200_000)}
     await mongo["invoice_pdfs.chunks"].insert_one(chunk, bypass_document_validation=True)
     file = {"_id": 1, "filename": "a.pdf", "metadata": {"invoiceId": bson.ObjectId()}}

@@ -56,6 +56,10 @@ def apply_work(uri: str, database: str, _: Path) -> None:
     asyncio.run(_apply(uri, database))
 
 
+def nothing_work(uri: str, database: str, _: Path) -> None:
+    """What every process needs before it can begin."""
+
+
 async def _apply(uri: str, database: str) -> None:
     client = open_client(uri)
     await apply_changes(open_database(client, database), NEW_SPECS)

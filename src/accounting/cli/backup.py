@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from shlex import quote
@@ -27,7 +26,6 @@ from accounting.db.backup.rollback import (
     roll_back,
 )
 from accounting.db.backup.saving import back_up
-from accounting.db.client import MongoDatabase
 from accounting.db.manifest import META
 from accounting.platform.rules import PLATFORM_COLLECTIONS, TOKEN_BLACKLIST
 from accounting.settings import load_settings
@@ -69,7 +67,7 @@ def backup(out: Path, platform: bool, without_snapshot: bool) -> None:
     names = [*_our_names(), *(SAVED_PLATFORM_COLLECTIONS if platform else ())]
 
     async def work() -> BackupManifest:
-        async with _opened() as mongo:
+        async with open_mongo(load_settings()) as mongo:
             with progress_bars() as show:
                 return await back_up(
                     mongo,
@@ -81,6 +79,7 @@ def backup(out: Path, platform: bool, without_snapshot: bool) -> None:
                 )
 
     manifest = asyncio.run(work())
+    _show_counts("saved", manifest.collections)
     _show_saved(manifest, out)
     folder = quote(str(out))
     click.echo(f"next      to check it: cd {folder} && sha256sum --check --quiet SHA256SUMS")
@@ -110,7 +109,7 @@ def restore(directory: Path, platform: bool, check: bool) -> None:
         return
 
     async def work() -> tuple[Restored, str]:
-        async with _opened() as mongo:
+        async with open_mongo(load_settings()) as mongo:
             with progress_bars() as show:
                 restored = await restore_backup(
                     mongo,
@@ -126,8 +125,8 @@ def restore(directory: Path, platform: bool, check: bool) -> None:
     if restored.left_out:
         click.echo(f"left out  {', '.join(restored.left_out)}, as --platform was not given")
     click.echo(
-        f"Restored: {_counted(restored.collections)} in database {database}, each as the backup "
-        "has it, with its indexes and options."
+        f"Restored {_counted(restored.collections)} in database {database}, with the indexes and "
+        "options that they had."
     )
     click.echo("next      `accounting db verify`, `accounting audit verify`, `accounting doctor`")
 
@@ -153,9 +152,11 @@ def rollback(confirm: str | None, out: Path, without_snapshot: bool) -> None:
 
 async def _roll_back(confirm: str | None, out: Path, *, is_of_one_moment: bool) -> None:
     now = utc_now()
-    async with _opened() as mongo:
+    async with open_mongo(load_settings()) as mongo:
         plan = await plan_rollback(mongo, our_names=_our_names(), platform_names=_NEVER_OURS)
         _show_plan(plan, mongo.name, now)
+        if plan.collections:
+            click.echo(f"note      a backup of all that is dropped is made first, in {out}")
         require_confirmed(mongo, plan, confirm)
         if left_behind := await drop_unfinished_restore(mongo):
             click.echo(f"dropped   {left_behind} collections that a killed restore had loaded")
@@ -174,8 +175,8 @@ async def _roll_back(confirm: str | None, out: Path, *, is_of_one_moment: bool) 
             )
         _show_saved(manifest, target)
     click.echo(
-        f"Rolled back: {len(plan.collections)} collections were dropped from database "
-        f"{mongo.name}; nothing else in it was touched."
+        f"Rolled back: dropped {len(plan.collections)} collections of database {mongo.name}; "
+        "nothing else in it was touched."
     )
     click.echo(f"next      to bring them back: accounting db restore {quote(str(target))}")
 
@@ -185,31 +186,24 @@ def _our_names() -> list[str]:
     return [META, *(spec.name for spec in collection_specs())]
 
 
-@asynccontextmanager
-async def _opened() -> AsyncIterator[MongoDatabase]:
-    async with open_mongo(load_settings()) as mongo:
-        yield mongo
-
-
 def _show_saved(manifest: BackupManifest, out: Path) -> None:
-    _show_counts("saved", manifest.collections)
     moment = (
-        f"as they were at one moment, {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC"
+        f"as it was at {_time(manifest.made_at)}"
         if manifest.is_of_one_moment
-        else "each as it was when it was read: whole only if nothing was written meanwhile"
+        else "each collection as it was when it was read: whole if nothing was written meanwhile"
     )
     click.echo(
-        f"Saved: {_counted(manifest.collections)} of database {manifest.database}, {moment}, "
-        f"in {out}"
+        f"Saved {_counted(manifest.collections)} of database {manifest.database} in {out}, "
+        f"{moment}."
     )
 
 
 def _show_checked(opened: Backup) -> None:
     manifest = opened.manifest
     click.echo(
-        f"Checked: {_counted(manifest.collections)} of database {manifest.database}, saved on "
-        f"{manifest.made_at:%Y-%m-%d %H:%M:%S} UTC by accounting {manifest.made_by} from MongoDB "
-        f"{manifest.server_version}; every file is as it was written."
+        f"Checked {_counted(manifest.collections)}, every file as it was written: database "
+        f"{manifest.database} on MongoDB {manifest.server_version}, saved at "
+        f"{_time(manifest.made_at)} by accounting {manifest.made_by}."
     )
     if not manifest.is_of_one_moment:
         click.echo("note      it was saved --without-snapshot: not all of it is of one moment")
@@ -237,13 +231,17 @@ def _show_plan(plan: RollbackPlan, database: str, now: datetime) -> None:
     newest = plan.newest_document_at
     if newest is None:
         return
-    click.echo(f"note      the newest of them was written at {newest:%Y-%m-%d %H:%M:%S} UTC")
+    click.echo(f"note      the newest of them was written at {_time(newest)}")
     if (now - newest).total_seconds() < RECENTLY_SECONDS:
         click.echo(
             f"warning   that is just now: is the service still running on {database}? Stop the "
             "API, the workers and beat first; what it writes after the backup would be lost",
             err=True,
         )
+
+
+def _time(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _counted(collections: Sequence[SavedCollection]) -> str:

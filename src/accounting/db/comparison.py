@@ -13,11 +13,15 @@ from typing import Any, Final
 import bson
 from bson import json_util
 from pymongo import IndexModel
+from pymongo.errors import OperationFailure
 
 from accounting.db.client import CODEC_OPTIONS, MongoDatabase
 from accounting.db.schema import CollectionSpec
 
 ID_INDEX: Final = "_id_"
+# What an older server answers to an option that it does not know.
+UNKNOWN_TO_SERVER: Final = (2, 9, 72, 40415)
+_NAMESPACE_NOT_FOUND: Final = 26
 # Beside an index that is being replaced; see `indexing`.
 GUARD_SUFFIX: Final = "__guard"
 COLLECTION: Final = "collection"
@@ -117,13 +121,29 @@ async def read_present(database: MongoDatabase, names: Sequence[str]) -> dict[st
             name=info["name"],
             type=info["type"],
             options=info.get("options", {}),
-            indexes=await database[info["name"]].index_information()
+            indexes=await _built_indexes(database, info["name"])
             if info["type"] == COLLECTION
             else {},
             uuid=bytes(info.get("info", {}).get("uuid", b"")).hex(),
         )
         for info in found
     }
+
+
+async def _built_indexes(database: MongoDatabase, name: str) -> dict[str, dict[str, Any]]:
+    """Those that are in use; one that is still being built refuses no duplicate yet."""
+    command: dict[str, Any] = {"listIndexes": name, "includeBuildUUIDs": True}
+    try:
+        found = await database.command(command, codec_options=CODEC_OPTIONS)
+    except OperationFailure as error:
+        if error.code == _NAMESPACE_NOT_FOUND:  # dropped a moment ago
+            return {}
+        if error.code not in UNKNOWN_TO_SERVER:
+            raise
+        return dict(await database[name].index_information())
+    # A server keeps 64 of a collection at most, and sends them at once.
+    listed = found["cursor"]["firstBatch"]
+    return {index["name"]: index for index in listed if "buildUUID" not in index}
 
 
 async def find_differences(

@@ -62,7 +62,8 @@ class RightMissing(Misconfigured):
     def __init__(self, refused: str) -> None:
         super().__init__(
             f"The MongoDB user in ACCOUNTING_MONGODB_URI may not {refused}; "
-            "`accounting db check` lists what it lacks, with --for setup what the setup lacks."
+            "`accounting db check` lists what the service lacks, with --for setup what the setup "
+            "lacks; a restore needs an administrator."
         )
 
 

@@ -260,7 +260,7 @@ class _Recheck:
         """How many documents were touched at least, and of how many nobody can say."""
         touched, unclear = 0, sum(recorded.counts[bucket] for bucket in self._left_out)
         for bucket, hashes in self._hashes.items():
-            are_there = _has_subset(hashes, recorded.counts[bucket], recorded.sums[bucket])
+            are_there = has_subset(hashes, recorded.counts[bucket], recorded.sums[bucket])
             if are_there is None:
                 unclear += recorded.counts[bucket]
             elif not are_there:
@@ -285,7 +285,7 @@ def id_of(document: bytes) -> bytes:
     return bson.encode({"_id": raw["_id"]}) if "_id" in raw else b""
 
 
-def _has_subset(hashes: Sequence[int], size: int, wanted_sum: int) -> bool | None:
+def has_subset(hashes: Sequence[int], size: int, wanted_sum: int) -> bool | None:
     """Whether so many of these add up to the sum; None where finding out would take too long."""
     new = len(hashes) - size
     if new < 0:

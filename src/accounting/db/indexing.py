@@ -11,21 +11,22 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo import IndexModel
 from pymongo.errors import OperationFailure, PyMongoError
 
 from accounting.db.backup.progress import OnProgress
 from accounting.db.client import MongoDatabase
-from accounting.db.comparison import GUARD_SUFFIX, is_as_wanted, is_changed_in_place
+from accounting.db.comparison import (
+    GUARD_SUFFIX,
+    UNKNOWN_TO_SERVER,
+    is_as_wanted,
+    is_changed_in_place,
+)
 from accounting.db.turns import Turn
-
-Collection = AsyncIOMotorCollection[dict[str, Any]]
 
 PROGRESS_SECONDS: Final = 0.2
 _INDEX_NOT_FOUND: Final = 27
-# A server before 6.0, or one whose feature compatibility version is older, answers with these.
-_UNKNOWN_TO_SERVER: Final = (2, 9, 72, 40415)
+_BUILD_IS_RUNNING: Final = 12587
 
 
 async def build_indexes(
@@ -45,18 +46,23 @@ async def build_indexes(
 
 
 async def change_in_place(mongo: MongoDatabase, name: str, index: IndexModel) -> bool:
-    """Change options of an index that is there; false where the server cannot do that."""
+    """Change options of an index that is there; false where the server cannot do that.
+
+    Before 6.0 none makes an index unique, nor a later one whose feature compatibility is older.
+    """
     wanted = index.document
     present = (await mongo[name].index_information()).get(wanted["name"])
     if present is None or not is_changed_in_place(present, wanted):
         return False
     try:
         for options in _steps_in_place(present, wanted):
-            await mongo.command("collMod", name, index={"name": wanted["name"], **options})
+            await command_between_builds(
+                mongo, "collMod", name, index={"name": wanted["name"], **options}
+            )
     except OperationFailure as error:
         if present.get("unique") != wanted.get("unique"):
             await _give_up_uniqueness(mongo, name, wanted["name"])
-        if error.code not in _UNKNOWN_TO_SERVER:
+        if error.code not in UNKNOWN_TO_SERVER:
             raise
         return False
     return True
@@ -75,10 +81,10 @@ async def replace_index(
         await _drop_if_outdated(mongo, name, guard)
         await build_indexes(mongo, name, [guard], on_progress)
     await turn.require()
-    await drop_index(mongo[name], index.document["name"])
+    await drop_index(mongo, name, index.document["name"])
     await build_indexes(mongo, name, [index], on_progress)
     if guard is not None:
-        await drop_index(mongo[name], guard.document["name"])
+        await drop_index(mongo, name, guard.document["name"])
 
 
 def guard_of(index: IndexModel) -> IndexModel | None:
@@ -97,20 +103,37 @@ def guard_of(index: IndexModel) -> IndexModel | None:
     return IndexModel(list(index.document["key"].items()), name=name, **options)
 
 
-async def drop_index(collection: Collection, name: str) -> None:
+async def drop_index(mongo: MongoDatabase, name: str, index_name: str) -> None:
     """Drop an index, if it is there."""
     try:
-        await collection.drop_index(name)
+        await command_between_builds(mongo, "dropIndexes", name, index=index_name)
     except OperationFailure as error:
         if error.code != _INDEX_NOT_FOUND:
             raise
+
+
+async def command_between_builds(
+    mongo: MongoDatabase, command: str, name: str, **arguments: Any
+) -> None:
+    """Run a command that the server refuses while an index is built on the same collection.
+
+    That may be the build of a killed `apply`, which the server goes on with, or of another one.
+    """
+    while True:
+        try:
+            await mongo.command(command, name, **arguments)
+            return
+        except OperationFailure as error:
+            if error.code != _BUILD_IS_RUNNING:
+                raise
+        await asyncio.sleep(PROGRESS_SECONDS)
 
 
 async def _drop_if_outdated(mongo: MongoDatabase, name: str, guard: IndexModel) -> None:
     """An interrupted apply of another version has left a guard for another index."""
     found = (await mongo[name].index_information()).get(guard.document["name"])
     if found is not None and not is_as_wanted(found, guard.document):
-        await drop_index(mongo[name], guard.document["name"])
+        await drop_index(mongo, name, guard.document["name"])
 
 
 def _steps_in_place(
@@ -132,7 +155,9 @@ def _steps_in_place(
 async def _give_up_uniqueness(mongo: MongoDatabase, name: str, index_name: str) -> None:
     """Let duplicates in again, as before: half of a change must not refuse the service's writes."""
     try:
-        await mongo.command("collMod", name, index={"name": index_name, "prepareUnique": False})
+        await command_between_builds(
+            mongo, "collMod", name, index={"name": index_name, "prepareUnique": False}
+        )
     except PyMongoError:
         return  # The first failure says more.
 

@@ -23,7 +23,13 @@ from accounting.db.comparison import (
     has_validator,
     read_present,
 )
-from accounting.db.indexing import build_indexes, change_in_place, drop_index, replace_index
+from accounting.db.indexing import (
+    build_indexes,
+    change_in_place,
+    command_between_builds,
+    drop_index,
+    replace_index,
+)
 from accounting.db.manifest import (
     META,
     begin,
@@ -49,7 +55,7 @@ from accounting.db.planning import (
     plan_setup,
 )
 from accounting.db.schema import CollectionSpec
-from accounting.db.turns import my_turn
+from accounting.db.turns import forget_silent, my_turn
 
 _NAMESPACE_EXISTS: Final = 48
 
@@ -88,6 +94,7 @@ async def apply_changes(
     for planned in plan.collections:
         if planned.needed or not plan.manifest.is_finished:
             await _Work(database, planned, watcher).do()
+    await forget_silent(database)
     await finish(database)
     return plan.needed
 
@@ -168,7 +175,7 @@ class _Work:
             for guard in guards:
                 if guard.name not in unfinished:
                     await turn.require()
-                    await drop_index(self.database[self._name], guard.name)
+                    await drop_index(self.database, self._name, guard.name)
 
     async def _differences(self) -> list[Change]:
         return await find_differences(self.database, [self.planned.spec])
@@ -210,7 +217,8 @@ class _Work:
 
 
 async def _set_validator(database: MongoDatabase, spec: CollectionSpec) -> None:
-    await database.command(
+    await command_between_builds(
+        database,
         "collMod",
         spec.name,
         validator=spec.validator,

@@ -23,6 +23,11 @@ LOCK_ID: Final = "lock"
 SIGN_OF_LIFE_SECONDS: Final = 2.0
 SILENT_SECONDS_MAX: Final = 15
 _ASK_AGAIN_SECONDS: Final = 0.5
+_SILENT_MILLISECONDS: Final = {"$subtract": ["$$NOW", "$aliveAt"]}
+_IF_SILENT: Final[dict[str, Any]] = {
+    "_id": LOCK_ID,
+    "$expr": {"$gt": [_SILENT_MILLISECONDS, SILENT_SECONDS_MAX * 1000]},
+}
 
 
 class TurnLost(SetupError):
@@ -70,6 +75,11 @@ async def my_turn(mongo: MongoDatabase, on_wait: Callable[[str], None]) -> Async
         await mongo[META].delete_one({"_id": LOCK_ID, "holder": holder})
 
 
+async def forget_silent(mongo: MongoDatabase) -> None:
+    """Remove the turn of one who was killed; nobody may have needed it since."""
+    await mongo[META].delete_one(_IF_SILENT)
+
+
 async def _take(mongo: MongoDatabase, holder: str) -> str | None:
     """Take the turn; where somebody has it, the name of his host."""
     row = {"kind": "lock", "holder": holder, "host": socket.gethostname()}
@@ -80,10 +90,8 @@ async def _take(mongo: MongoDatabase, holder: str) -> str | None:
             upsert=True,
         )
     except DuplicateKeyError:
-        silent_milliseconds = {"$subtract": ["$$NOW", "$aliveAt"]}
-        is_silent = {"$gt": [silent_milliseconds, SILENT_SECONDS_MAX * 1000]}
         taken = await mongo[META].update_one(
-            {"_id": LOCK_ID, "$expr": is_silent},
+            _IF_SILENT,
             {"$set": row, "$currentDate": {"aliveAt": True}},
         )
         if not taken.modified_count:

@@ -126,9 +126,7 @@ CONTENTS: Final[Mapping[NotificationType, Write]] = {
     NotificationType.PAYMENT_RECEIVED: _payment_received,
     NotificationType.INVOICE_CANCELLED: _invoice_cancelled,
 }
-
-
-# Asking for money goes along with what is to be paid.
+# Who asks for money shows the bill.
 _WITH_PDF: Final = frozenset({NotificationType.INVOICE_ISSUED, *REMINDERS})
 
 
@@ -138,8 +136,9 @@ async def _paper(services: Services, invoice: Invoice) -> Pdf:
 
 
 def _links(services: Services, notification: InvoiceNotification) -> Links:
-    """Only reminders can be unsubscribed from: who presses such a button on an invoice would go on
-    getting invoices, and take them for spam.
+    """The invoice's page; and how to stop reminders, in reminders alone.
+
+    Whoever pressed such a button on an invoice would go on getting invoices, and call them spam.
     """
     public_url, token = services.settings.public_url, notification.view_token
     is_reminder = notification.notification_type in REMINDERS

@@ -45,6 +45,7 @@ SMTP_NOBODY: Final = "smtp://127.0.0.1:9"
 
 @pytest.fixture
 def seed(say: Callable[[str], None]) -> int:
+    """What the templates and the moments of the kills follow from, not who is at work then."""
     seed = int(os.environ.get("CHAOS_SEED") or random.randrange(1_000_000))
     say(f"seed {seed}")
     return seed

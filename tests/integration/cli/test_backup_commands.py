@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import subprocess
@@ -15,16 +16,22 @@ import pytest
 
 from accounting import __version__
 from accounting.db.client import MongoDatabase, open_client, open_database
-from accounting.db.manifest import META
 from accounting.dev.processes import Server
 from accounting.platform.rules import PLATFORM_COLLECTIONS
-from backups import MIXED, fill_ours, fill_platform, names_in, sign_again, state_of
+from backups import (
+    MANY,
+    SOME_NAMES,
+    fill_ours,
+    fill_platform,
+    names_in,
+    sign_again,
+    state_of,
+)
 from forked import run_forked
 from guarded import GuardedMongod
 from service import clean_environment
 
 DATABASE, TARGET = "backup_commands_test", "backup_commands_target"
-NAMES = [META, "invoice_pdfs.files", "invoice_pdfs.chunks", MIXED, "audit_logs"]
 
 
 @pytest.fixture
@@ -35,7 +42,7 @@ async def shop(mongod: Server) -> AsyncIterator[MongoDatabase]:
     await client.drop_database(TARGET)
     mongo = open_database(client, DATABASE)
     await fill_platform(mongo, share=0.01)
-    await fill_ours(mongo, documents=20, names=NAMES)
+    await fill_ours(mongo, documents=20, names=SOME_NAMES)
     yield mongo
     await client.drop_database(DATABASE)
     await client.drop_database(TARGET)
@@ -70,32 +77,36 @@ def refusal(done: CompletedProcess[str]) -> str:
 async def test_backup_restore_rollback_as_an_operator_goes(
     shop: MongoDatabase, environment: dict[str, str], elsewhere: dict[str, str], tmp_path: Path
 ) -> None:
-    before = await state_of(shop, NAMES)
+    before = await state_of(shop, SOME_NAMES)
     platform = await state_of(shop, PLATFORM_COLLECTIONS)
 
     saved = await command(environment, "backup", "--out", tmp_path / "monday")
     assert saved.returncode == 0, saved.stderr
-    assert re.search(r"saved +audit_logs +20 documents", saved.stdout)
-    assert "as they were at one moment" in saved.stdout
+    assert re.search(r"saved +accounting_counters +20 documents", saved.stdout)
+    assert re.search(
+        rf"Saved 3 collections, .* of database {DATABASE} in {tmp_path}/monday, as it was at 2",
+        saved.stdout,
+    )
     assert f"accounting db restore {tmp_path}/monday" in saved.stdout
     assert "password" not in saved.stderr
 
     restored = await command(elsewhere, "restore", tmp_path / "monday")
     assert restored.returncode == 0, restored.stderr
-    assert f"of database {DATABASE}, saved on" in restored.stdout
+    assert f"database {DATABASE} on MongoDB" in restored.stdout
     assert f"in database {TARGET}" in restored.stdout
     target = open_database(shop.client, TARGET)
-    assert await state_of(target, NAMES) == before
+    assert await state_of(target, SOME_NAMES) == before
 
     refused = await command(environment, "rollback", "--out", tmp_path)
     assert f"--confirm {DATABASE}" in refusal(refused)
-    assert re.search(r"drop +audit_logs +20 documents", refused.stdout)
+    assert re.search(r"drop +accounting_counters +20 documents", refused.stdout)
+    assert f"is made first, in {tmp_path}" in refused.stdout
     assert "is the service still running" in refused.stderr
-    assert await state_of(shop, NAMES) == before
+    assert await state_of(shop, SOME_NAMES) == before
 
     done = await command(environment, "rollback", "--confirm", DATABASE, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Rolled back: 5 collections" in done.stdout
+    assert "Rolled back: dropped 3 collections" in done.stdout
     assert set(await shop.list_collection_names()) == set(PLATFORM_COLLECTIONS)
     assert await state_of(shop, PLATFORM_COLLECTIONS) == platform
 
@@ -106,7 +117,7 @@ async def test_backup_restore_rollback_as_an_operator_goes(
     [dated] = [name for name in names_in(tmp_path) if name.startswith(f"accounting-{DATABASE}-")]
     back = await command(environment, "restore", tmp_path / dated)
     assert back.returncode == 0, back.stderr
-    assert await state_of(shop, NAMES) == before
+    assert await state_of(shop, SOME_NAMES) == before
 
 
 async def test_the_platform_is_saved_with_a_warning_and_never_restored_over_one(
@@ -136,7 +147,7 @@ async def test_what_is_wrong_is_one_sentence_and_changes_nothing(
     damaged = tmp_path / "damaged"
     shutil.copytree(out, damaged)
     (damaged / "backup.json").write_text("{}")
-    before = await state_of(shop, NAMES)
+    before = await state_of(shop, SOME_NAMES)
 
     said = {
         "exists": refusal(await command(environment, "backup", "--out", out)),
@@ -157,9 +168,9 @@ async def test_what_is_wrong_is_one_sentence_and_changes_nothing(
     assert f"Database {TARGET} has none" in said["wrong database"]
     assert "backup.json is not as it was written" in said["damaged"]
     assert "not a finished backup" in said["no backup"]
-    assert "audit_logs (20 documents)" in said["not empty"]
+    assert "accounting_counters (20 documents)" in said["not empty"]
     assert f"but the database is '{DATABASE}'" in said["other name"]
-    assert await state_of(shop, NAMES) == before
+    assert await state_of(shop, SOME_NAMES) == before
     assert await open_database(shop.client, TARGET).list_collection_names() == []
     assert names_in(tmp_path) == ["damaged", "out"]
 
@@ -167,7 +178,8 @@ async def test_what_is_wrong_is_one_sentence_and_changes_nothing(
 async def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     shop: MongoDatabase, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    # The file in the bucket takes 200 KB, and no file may have more than 64.
+    # No file may have more than 64 KB.
+    await shop[MANY].insert_one({"data": os.urandom(200_000)}, bypass_document_validation=True)
     program = [sys.executable, "-m", "accounting", "db", "backup", "--out", tmp_path / "out"]
     done = await asyncio.to_thread(
         subprocess.run,
@@ -193,14 +205,14 @@ async def test_a_backup_is_checked_without_a_database(
     manifest.write_text(manifest.read_text().replace(__version__, "9.1"))
     sign_again(tmp_path / "out")
     other = await command(clean_environment(), "restore", "--check", tmp_path / "out")
-    (tmp_path / "out" / DATABASE / "audit_logs.bson.gz").unlink()
+    (tmp_path / "out" / DATABASE / "accounting_counters.bson.gz").unlink()
     damaged = await command(clean_environment(), "restore", "--check", tmp_path / "out")
 
     assert checked.returncode == 0, checked.stderr
-    assert "every file is as it was written" in checked.stdout
+    assert "every file as it was written" in checked.stdout
     assert "note" not in checked.stdout
     assert (other.returncode, f"this is accounting {__version__}" in other.stdout) == (0, True)
-    assert "audit_logs.bson.gz is missing" in refusal(damaged)
+    assert "accounting_counters.bson.gz is missing" in refusal(damaged)
 
 
 async def test_the_setups_own_user_can_back_up_and_roll_back_but_not_restore(
@@ -210,8 +222,11 @@ async def test_the_setups_own_user_can_back_up_and_roll_back_but_not_restore(
     client = open_client(guarded.uri)
     mongo = open_database(client, database)
     await fill_platform(mongo, share=0.01)
-    await fill_ours(mongo, names=NAMES)
-    before, platform = await state_of(mongo, NAMES), await state_of(mongo, PLATFORM_COLLECTIONS)
+    await fill_ours(mongo, names=SOME_NAMES)
+    before, platform = (
+        await state_of(mongo, SOME_NAMES),
+        await state_of(mongo, PLATFORM_COLLECTIONS),
+    )
     roles = await asyncio.to_thread(guarded.with_roles, database)
     setup = clean_environment(MONGODB_URI=roles.setup_uri, MONGODB_DATABASE=database)
     restorer = await asyncio.to_thread(
@@ -230,6 +245,6 @@ async def test_the_setups_own_user_can_back_up_and_roll_back_but_not_restore(
     assert done.returncode == 0, done.stderr
     assert "may not" in refusal(refused)
     assert restored.returncode == 0, restored.stderr
-    assert await state_of(mongo, NAMES) == before
+    assert await state_of(mongo, SOME_NAMES) == before
     assert await state_of(mongo, PLATFORM_COLLECTIONS) == platform
     client.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -121,18 +120,9 @@ def test_no_user_where_one_is_needed(guarded: GuardedMongod) -> None:
     assert "MongoDB wants a user and a password, and ACCOUNTING_MONGODB_URI has none" in sentence
 
 
-@pytest.fixture(scope="module")
-def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with start_mongod(tmp_path_factory.mktemp("standalone"), replica_set=None) as server:
-        yield server
-
-
-def test_a_standalone_server(standalone: Server) -> None:
-    assert "standalone server" in refusal(standalone.uri)
-
-
-def test_a_standalone_server_that_is_called_a_replica_set(standalone: Server) -> None:
-    sentence = refusal(f"{standalone.uri}?replicaSet=rs0")
+def test_a_standalone_server_that_is_called_a_replica_set(tmp_path: Path) -> None:
+    with start_mongod(tmp_path, replica_set=None) as server:
+        sentence = refusal(f"{server.uri}?replicaSet=rs0")
 
     assert 'no member of the replica set "rs0": it is a standalone server' in sentence
 

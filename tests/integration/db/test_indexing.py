@@ -200,3 +200,22 @@ async def test_who_was_silent_for_long_has_lost_his_turn(mongo: MongoDatabase) -
 
     assert lost.value.code == "turn_lost"
     assert SILENT_SECONDS_MAX < 60
+
+
+async def test_an_index_that_is_still_being_built_is_not_there_yet(mongo: MongoDatabase) -> None:
+    await apply_changes(mongo, [CollectionSpec(SHEETS, {}, ())])
+    await mongo[SHEETS].insert_many([{"number": at} for at in range(50_000)])
+    wanted = [CollectionSpec(SHEETS, {}, (index("number", unique=True),))]
+    # As a killed apply leaves it: the server goes on with the build.
+    building = asyncio.ensure_future(mongo[SHEETS].create_index("number", unique=True))
+    while "number_1" not in await mongo[SHEETS].index_information():
+        await asyncio.sleep(0)
+
+    was_set_up = await is_set_up(mongo, wanted)
+    was_building = not building.done()
+    await apply_changes(mongo, wanted)
+
+    assert was_building
+    assert not was_set_up
+    assert await is_set_up(mongo, wanted)
+    assert await building == "number_1"

@@ -43,10 +43,12 @@ from accounting.dev.processes import Server
 from accounting.platform.rules import PLATFORM_COLLECTIONS, TOKEN_BLACKLIST
 from backups import (
     EVERY_TYPE,
+    MANY,
     MIXED,
     OUR_NAMES,
     PLATFORM_DOCUMENTS,
     SAVED_PLATFORM,
+    SOME_NAMES,
     fill_ours,
     fill_platform,
     state_of,
@@ -54,7 +56,6 @@ from backups import (
 from builders import NOW
 
 DATABASE, TARGET = "rollback_test", "rollback_test_target"
-NAMES = [META, "invoice_pdfs.files", "invoice_pdfs.chunks", MIXED, "audit_logs"]
 NEVER_OURS = (*PLATFORM_COLLECTIONS, TOKEN_BLACKLIST)
 
 
@@ -123,8 +124,8 @@ async def test_a_database_like_the_one_in_production_from_apply_to_rollback(
 async def test_what_is_restored_can_be_rolled_back(
     shop: MongoDatabase, target: MongoDatabase, tmp_path: Path
 ) -> None:
-    await fill_ours(shop, names=NAMES)
-    await back_up(shop, NAMES, tmp_path / "backup", now=NOW)
+    await fill_ours(shop, names=SOME_NAMES)
+    await back_up(shop, SOME_NAMES, tmp_path / "backup", now=NOW)
     await restore(target, open_backup(tmp_path / "backup"), platform_names=NEVER_OURS)
 
     await rolled_back(target, tmp_path / "again")
@@ -134,13 +135,13 @@ async def test_what_is_restored_can_be_rolled_back(
 
 async def test_the_plan_counts_what_will_be_dropped(shop: MongoDatabase) -> None:
     await fill_platform(shop, share=0.01)
-    await fill_ours(shop, documents=7, names=NAMES)
+    await fill_ours(shop, documents=7, names=SOME_NAMES)
 
     plan = await planned(shop)
 
     counts = {found.name: found.documents for found in plan.collections}
-    assert counts.keys() == set(NAMES)
-    assert (counts["audit_logs"], counts[MIXED]) == (7, len(EVERY_TYPE) + 1)
+    assert counts.keys() == set(SOME_NAMES)
+    assert (counts[MANY], counts[MIXED]) == (7, len(EVERY_TYPE) + 1)
     assert plan.collections[-1].name == META
     assert plan.newest_document_at is not None
     assert abs((utc_now() - plan.newest_document_at).total_seconds()) < 60
@@ -149,7 +150,7 @@ async def test_the_plan_counts_what_will_be_dropped(shop: MongoDatabase) -> None
 async def test_documents_are_dropped_for_those_only_who_name_the_database(
     shop: MongoDatabase,
 ) -> None:
-    await fill_ours(shop, names=NAMES)
+    await fill_ours(shop, names=SOME_NAMES)
     plan = await planned(shop)
 
     with pytest.raises(NotConfirmed, match=f"--confirm {DATABASE}"):
@@ -173,18 +174,18 @@ async def test_empty_collections_need_no_confirmation(shop: MongoDatabase, tmp_p
 async def test_a_collection_that_was_there_before_us_is_kept(
     shop: MongoDatabase, tmp_path: Path
 ) -> None:
-    await fill_ours(shop, names=NAMES)
+    await fill_ours(shop, names=SOME_NAMES)
     await shop[META].update_one(
-        {"kind": "collection", "name": "audit_logs"}, {"$set": {"origin": "ADOPTED"}}
+        {"kind": "collection", "name": MANY}, {"$set": {"origin": "ADOPTED"}}
     )
-    before = await state_of(shop, ["audit_logs"])
+    before = await state_of(shop, [MANY])
 
     plan = await planned(shop)
     await rolled_back(shop, tmp_path / "out")
 
-    assert plan.adopted == ("audit_logs",)
-    assert await shop.list_collection_names() == ["audit_logs"]
-    assert await state_of(shop, ["audit_logs"]) == before
+    assert plan.adopted == (MANY,)
+    assert await shop.list_collection_names() == [MANY]
+    assert await state_of(shop, [MANY]) == before
 
 
 async def test_nothing_is_dropped_without_a_record_of_what_is_ours(shop: MongoDatabase) -> None:
@@ -196,7 +197,7 @@ async def test_nothing_is_dropped_without_a_record_of_what_is_ours(shop: MongoDa
 
 
 async def test_a_record_that_names_the_platform_is_not_followed(shop: MongoDatabase) -> None:
-    await fill_ours(shop, names=NAMES)
+    await fill_ours(shop, names=SOME_NAMES)
     await shop[META].update_one({"kind": "collection"}, {"$set": {"name": "users"}})
 
     with pytest.raises(RecordNamesThePlatform, match="users"):
@@ -206,30 +207,30 @@ async def test_a_record_that_names_the_platform_is_not_followed(shop: MongoDatab
 async def test_nothing_is_dropped_when_it_cannot_be_saved(
     shop: MongoDatabase, tmp_path: Path
 ) -> None:
-    await fill_ours(shop, names=NAMES)
-    before = await state_of(shop, NAMES)
+    await fill_ours(shop, names=SOME_NAMES)
+    before = await state_of(shop, SOME_NAMES)
 
     with pytest.raises(BackupExists):
         await rolled_back(shop, tmp_path)
 
-    assert await state_of(shop, NAMES) == before
+    assert await state_of(shop, SOME_NAMES) == before
 
 
 async def test_what_the_service_writes_after_the_backup_is_not_lost(
     mongod: Server, shop: MongoDatabase, tmp_path: Path
 ) -> None:
-    await fill_ours(shop, documents=1, names=NAMES)
+    await fill_ours(shop, documents=1, names=SOME_NAMES)
     with MongoClient[dict[str, object]](mongod.uri) as client:
-        running = client[DATABASE]["audit_logs"]
+        running = client[DATABASE][MANY]
 
         def write(done: int, total: int) -> None:
             if done == total:
                 running.insert_one({"_id": "late", "seq": 9}, bypass_document_validation=True)
 
-        with pytest.raises(StillInUse, match=r"wrote to audit_logs meanwhile\. Nothing was"):
+        with pytest.raises(StillInUse, match=f"wrote to {MANY} meanwhile. Nothing was"):
             await rolled_back(shop, tmp_path / "out", on_progress=write)
 
-    assert set(await shop.list_collection_names()) == set(NAMES)
+    assert set(await shop.list_collection_names()) == set(SOME_NAMES)
     # The service is stopped now.
     await rolled_back(shop, tmp_path / "again")
     assert await shop.list_collection_names() == []
@@ -255,7 +256,7 @@ class _Service(CommandListener):
 async def test_what_the_service_makes_anew_keeps_the_record_until_it_is_stopped(
     mongod: Server, shop: MongoDatabase, tmp_path: Path
 ) -> None:
-    await fill_ours(shop, names=NAMES)
+    await fill_ours(shop, names=SOME_NAMES)
     client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
         mongod.uri, tz_aware=True, event_listeners=[_Service(mongod.uri)]
     )
@@ -272,7 +273,7 @@ async def test_what_the_service_makes_anew_keeps_the_record_until_it_is_stopped(
 
 
 async def test_what_was_dropped_before_is_not_missed(shop: MongoDatabase, tmp_path: Path) -> None:
-    await fill_ours(shop, names=NAMES)
+    await fill_ours(shop, names=SOME_NAMES)
     await shop.drop_collection(MIXED)
 
     plan = await planned(shop)
@@ -292,7 +293,7 @@ async def test_a_database_without_anything_of_ours_has_nothing_to_drop(
 
 async def test_what_a_killed_restore_has_loaded_is_dropped(shop: MongoDatabase) -> None:
     await shop["users"].insert_one({"_id": 1})
-    await shop[f"{LOADING_PREFIX}audit_logs"].insert_one({"_id": 1})
+    await shop[f"{LOADING_PREFIX}accounting_counters"].insert_one({"_id": 1})
     await shop[MARK_COLLECTION].insert_one({"_id": "restore", "phase": "loading"})
 
     assert await drop_unfinished_restore(shop) == 1

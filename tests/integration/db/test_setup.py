@@ -83,19 +83,15 @@ async def test_apply_makes_what_plan_announced_and_then_nothing_is_left(
 
 
 async def test_two_at_once_end_in_the_same_state(empty: MongoDatabase) -> None:
-    specs = collection_specs()
+    await asyncio.gather(*(apply_changes(empty, NEW_SPECS) for _ in range(4)))
 
-    await asyncio.gather(*(apply_changes(empty, specs) for _ in range(4)))
-
-    assert await is_set_up(empty, specs)
-    assert (await plan_setup(empty, specs)).changes == []
+    assert await is_set_up(empty, NEW_SPECS)
+    assert (await plan_setup(empty, NEW_SPECS)).changes == []
 
 
-async def test_every_index_of_the_seed_is_there(empty: MongoDatabase) -> None:
-    await apply_changes(empty, collection_specs())
-
+async def test_every_index_of_the_seed_is_there(real_mongo: MongoDatabase) -> None:
     for collection, wanted in SEED_INDEXES.items():
-        present = await empty[collection].index_information()
+        present = await real_mongo[collection].index_information()
         by_keys: dict[str, list[dict[str, object]]] = {}
         for definition in present.values():
             keys = ",".join(name for name, _ in definition["key"])
@@ -176,21 +172,32 @@ async def test_a_time_to_live_of_nothing_is_one(empty: MongoDatabase) -> None:
     assert (await empty[PAGES].index_information())["at_1"]["expireAfterSeconds"] == 0
 
 
-async def test_the_record_says_what_was_made_and_in_which_version(empty: MongoDatabase) -> None:
+async def test_the_record_says_what_was_made_and_in_which_version(
+    real_mongo: MongoDatabase,
+) -> None:
     specs = collection_specs()
-    before = await server_time(empty)
-    await apply_changes(empty, specs)
 
-    manifest = await read_manifest(empty)
+    manifest = await read_manifest(real_mongo)
 
     assert manifest.made_by_us == tuple(spec.name for spec in specs)
     assert manifest.is_finished
     assert {found.version for found in manifest.collections} == {__version__}
-    assert all(before <= found.created_at for found in manifest.collections)
     assert {(found.collection, found.name) for found in manifest.indexes} == {
         (spec.name, wanted.document["name"]) for spec in specs for wanted in spec.indexes
     }
     assert all(found.is_confirmed for found in manifest.indexes)
+
+
+async def test_the_record_has_the_time_of_the_server(empty: MongoDatabase) -> None:
+    before = await server_time(empty)
+    await apply_changes(empty, NEW_SPECS)
+    after = await server_time(empty)
+
+    manifest = await read_manifest(empty)
+
+    assert all(before <= found.created_at <= after for found in manifest.collections)
+    assert manifest.applied_at is not None
+    assert before <= manifest.applied_at <= after
 
 
 async def test_without_a_record_nothing_is_ours(empty: MongoDatabase) -> None:

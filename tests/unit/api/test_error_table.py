@@ -23,6 +23,7 @@ NO_HTTP = ("accounting.cli", "accounting.dev", "accounting.__main__")
 # They have a kind that the API knows, and are raised where no request waits for an answer.
 NEVER_ANSWERED = {
     "undeliverable_address": "deliveries and the start of a process",
+    "unavailable": "the start of a process",
     "run_taken_over": "workers",
 }
 

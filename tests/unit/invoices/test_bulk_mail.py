@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -321,3 +322,19 @@ async def test_an_invoice_that_is_deleted_with_its_mail_does_not_hold_up_the_run
     ended = await read(run)
     assert (ended.status, ended.items[0].code) == (RunStatus.DONE, "invoice_deleted")
     assert await mails_about(invoice) == []
+
+
+async def test_many_who_tell_at_once_count_each_result_once(
+    real_db: TestDatabase, platform: FakePlatform
+) -> None:
+    services = Services(real_db, platform, TERMS, settings())
+    invoices = [await an_announced_invoice(services, platform) for _ in range(5)]
+    run = await begin(services, *invoices)
+    sent = {"$set": {"status": NotificationStatus.SENT}}
+    await InvoiceNotification.find({"runId": run.id}).update(sent)
+
+    told = (tell_run(services.db, ObjectId(run.id), at_once=True) for _ in range(8))
+    await asyncio.gather(*told)
+
+    ended = await read(run)
+    assert (ended.status, counts(ended)) == (RunStatus.DONE, (0, 5, 0, 0))

@@ -120,7 +120,9 @@ class CollectionsExist(BackupError):
     """Restoring only makes what does not exist; it replaces and adds to nothing."""
 
     def __init__(self, database: str, counts: Mapping[str, int]) -> None:
-        listed = ", ".join(f"{name} ({count:,} documents)" for name, count in counts.items())
+        full = [f"{name} ({count:,} documents)" for name, count in counts.items() if count]
+        empty = [name for name, count in counts.items() if not count]
+        listed = ", ".join([*full, *([f"and, empty, {', '.join(empty)}"] if empty else [])])
         super().__init__(
             f"Database {database} has these collections already, and a restore replaces nothing: "
             f"{listed}. `accounting db rollback` removes those of accounting, after a backup."
