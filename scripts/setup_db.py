@@ -1,4 +1,4 @@
-"""`python scripts/setup_db.py plan|apply|verify|check` is `accounting db …` (spec section 8)."""
+"""`python scripts/setup_db.py plan|apply|verify|…` is `accounting db …` (spec section 8)."""
 
 import sys
 

@@ -26,10 +26,8 @@ from itertools import combinations
 from math import comb
 from typing import Any, Final
 
-import bson
 from bson import json_util
 from bson.codec_options import CodecOptions
-from bson.raw_bson import RawBSONDocument
 
 from accounting.db.backup.progress import OnProgress, Progress, read_ahead, show_nothing
 from accounting.db.client import MongoDatabase
@@ -44,9 +42,16 @@ COMBINATIONS_PER_BUCKET_MAX: Final = 5_000
 SUM_BYTES: Final = 32
 _MODULUS: Final = 1 << (8 * SUM_BYTES)
 _OBJECT_ID_FIRST: Final = b"\x07_id\x00"
-_OBJECT_ID_END: Final = 4 + len(_OBJECT_ID_FIRST) + 12
+_VALUE_START: Final = 4 + len(_OBJECT_ID_FIRST)
+_OBJECT_ID_END: Final = _VALUE_START + 12
+# Of BSON's types, by number; the others say their length in their first four bytes, some of them
+# without the bytes beside it.
+_LENGTHS: Final[Mapping[int, int]] = {
+    **{0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8, 0x12: 8},
+    **{0x13: 16, 0x7F: 0, 0xFF: 0},
+}
+_BESIDE_SAID_LENGTH: Final[Mapping[int, int]] = {0x02: 4, 0x05: 5, 0x0C: 16, 0x0D: 4, 0x0E: 4}
 _AS_STORED: Final[CodecOptions[dict[str, Any]]] = CodecOptions(tz_aware=True)
-_RAW: Final = CodecOptions(document_class=RawBSONDocument)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,11 +283,21 @@ def split_documents(batch: bytes) -> Iterator[bytes]:
 
 
 def id_of(document: bytes) -> bytes:
-    """The id of a BSON document in bytes that are the same for the same id."""
-    if document.startswith(_OBJECT_ID_FIRST, 4):  # nearly always; the rest is slow
-        return document[_OBJECT_ID_END - 12 : _OBJECT_ID_END]
-    raw = RawBSONDocument(document, _RAW)
-    return bson.encode({"_id": raw["_id"]}) if "_id" in raw else b""
+    """The id of a BSON document in bytes that are the same for the same id.
+
+    The server keeps it in front of all other fields, which are not decoded: they may hold what
+    Python cannot. A document without an id there, as a view may have it, gives no bytes.
+    """
+    if document.startswith(_OBJECT_ID_FIRST, 4):  # nearly always
+        return document[4:_OBJECT_ID_END]
+    if not document.startswith(b"_id\x00", 5):
+        return b""
+    kind = document[4]
+    length = _LENGTHS.get(kind)
+    if length is None:
+        said = int.from_bytes(document[_VALUE_START : _VALUE_START + 4], "little")
+        length = said + _BESIDE_SAID_LENGTH.get(kind, 0)
+    return document[4 : _VALUE_START + length]
 
 
 def has_subset(hashes: Sequence[int], size: int, wanted_sum: int) -> bool | None:

@@ -37,25 +37,6 @@ async def _no_database(mongod: Server) -> None:
     client.close()
 
 
-def test_plan_apply_verify_as_an_operator_goes(environment: dict[str, str]) -> None:
-    planned = run_command(("db", "plan"), environment)
-    drifted = run_command(("db", "verify"), environment)
-    applied = run_command(("db", "apply"), environment)
-    again = run_command(("db", "apply"), environment)
-    nothing = run_command(("db", "plan"), environment)
-    verified = run_command(("db", "verify"), environment)
-
-    assert planned.returncode == 2
-    assert "invoices: create index invoiceNumber_1" in planned.stdout
-    assert drifted.returncode == 1
-    assert "run `accounting db apply`" in drifted.stderr
-    assert applied.returncode == 0
-    assert applied.stdout.strip().endswith("changes made.")
-    assert (again.returncode, again.stdout) == (0, "Nothing to do: all was in place.\n")
-    assert nothing.returncode == 0
-    assert (verified.returncode, verified.stderr) == (0, "")
-
-
 def test_the_setup_script_is_the_same_command(environment: dict[str, str]) -> None:
     planned = subprocess.run(
         [sys.executable, str(SETUP_SCRIPT), "plan"],

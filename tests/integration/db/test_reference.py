@@ -1,4 +1,4 @@
-"""The platform's collections held against what was recorded of them: grown, changed, or the same."""
+"""The platform's collections held against their record: grown, changed, or the same."""
 
 from __future__ import annotations
 
@@ -72,14 +72,13 @@ async def test_what_nobody_touched_is_the_same(mongo: MongoDatabase) -> None:
     assert verdict.content.is_kept
 
 
-def ids_between(count: int) -> list[bson.ObjectId]:
-    """Ids that fall between those of `fill_platform`'s users, and before and after them."""
+def ids_anywhere(count: int) -> list[bson.ObjectId]:
+    """Ids of which some sort before all others, as those of a clock that runs behind do."""
     dice = random.Random(5)
-    middle = [bson.ObjectId(f"65df0000{at:015x}8") for at in range(3)]
-    return [*middle, *(bson.ObjectId(dice.randbytes(12)) for _ in range(count - 3))]
+    return [bson.ObjectId(dice.randbytes(12)) for _ in range(count)]
 
 
-@pytest.mark.parametrize("ids", [[None] * 40, ids_between(40)], ids=["after", "between"])
+@pytest.mark.parametrize("ids", [[None] * 40, ids_anywhere(40)], ids=["after", "anywhere"])
 async def test_new_documents_are_growth(mongo: MongoDatabase, ids: list[Any]) -> None:
     rows = [
         {"email": f"new {at}"} | ({"_id": found} if found else {}) for at, found in enumerate(ids)
@@ -173,7 +172,7 @@ async def test_every_type_of_id_and_value_is_taken_in(mongo: MongoDatabase) -> N
         (
             lambda mongo: mongo.command("collMod", "users", validator={}),
             "users",
-            'options were {"collation": {"locale": "en"',
+            'options were {"validator": {"$jsonSchema": {"required": ["email"]}}',
         ),
         (
             lambda mongo: mongo.command("collMod", "hardware", validator={"a": 1}),
@@ -277,7 +276,7 @@ async def test_two_rights_on_the_platform_are_enough(guarded: GuardedMongod) -> 
         if not users.command("rolesInfo", "reader")["roles"]:
             users.command("createRole", "reader", privileges=privileges, roles=[])
     first = open_client(guarded.uri)
-    await fill_platform(open_database(first, DATABASE), share=0.005)
+    await fill_platform(open_database(first, DATABASE), share=0.01)
     await begin(open_database(first, DATABASE))
     await record_reference(open_database(first, DATABASE), PLATFORM)
     first.close()

@@ -39,25 +39,33 @@ def test_a_batch_is_split_into_its_documents() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [bson.ObjectId(), 1, 1.5, "text", None, True, {"a": 1}, bson.Decimal128("1.0")]
+    "value",
+    [
+        *(bson.ObjectId(), 1, bson.Int64(2**40), 1.5, "text", "", None, True, {"a": 1}, {}),
+        *(bson.Decimal128("1.0"), b"binary", bson.Binary(b"u" * 16, 4), bson.DatetimeMS(5)),
+        *(bson.MinKey(), bson.MaxKey(), bson.Timestamp(1, 2), bson.Code("x"), bson.DBRef("c", 1)),
+    ],
+    ids=lambda value: type(value).__name__,
 )
 def test_an_id_is_the_same_whatever_else_is_in_the_document(value: object) -> None:
     one = id_of(bson.encode({"_id": value}))
 
     assert one == id_of(bson.encode({"_id": value, "a": 1, "b": "x"}))
-    assert one != id_of(bson.encode({"_id": bson.ObjectId(), "a": 1}))
-    assert one != b""
+    # All of it, and nothing else: a document is its length, its id and a zero byte.
+    assert one == bson.encode({"_id": value})[4:-1]
 
 
-def test_what_has_no_id_is_taken_as_well() -> None:
+def test_what_has_no_id_in_front_is_taken_as_well() -> None:
     assert id_of(bson.encode({"a": 1})) == b""
+    assert id_of(bson.encode({"a": {"_id": 2}})) == b""
+    assert id_of(bson.encode({})) == b""
 
 
 OLD, NEW = [2**255 + 7, 5, 2**256 - 3], [11, 2**254]
 SUM = sum(OLD) % 2**256
 
 
-@pytest.mark.parametrize("order", itertools.permutations([*OLD, *NEW]))
+@pytest.mark.parametrize("order", list(itertools.permutations([*OLD, *NEW]))[::10])
 def test_old_documents_are_found_among_new_ones_in_any_order(order: tuple[int, ...]) -> None:
     assert has_subset(order, len(OLD), SUM) is True
     assert has_subset([order[0] + 1, *order[1:]], len(OLD), SUM) is (order[0] in NEW)

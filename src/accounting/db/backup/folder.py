@@ -81,10 +81,6 @@ class BackupManifest(_ManifestHead):
     def documents(self) -> int:
         return sum(collection.documents for collection in self.collections)
 
-    @property
-    def size_bytes(self) -> int:
-        return sum(collection.size_bytes for collection in self.collections)
-
 
 @dataclass(frozen=True, slots=True)
 class Backup:

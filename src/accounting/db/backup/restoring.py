@@ -58,10 +58,6 @@ class Restored:
     collections: tuple[SavedCollection, ...]
     left_out: tuple[str, ...]
 
-    @property
-    def documents(self) -> int:
-        return sum(collection.documents for collection in self.collections)
-
 
 async def restore(
     mongo: MongoDatabase,
