@@ -143,7 +143,7 @@ async def _built_indexes(database: MongoDatabase, name: str) -> dict[str, dict[s
         return dict(await database[name].index_information())
     # A server keeps 64 of a collection at most, and sends them at once.
     listed = found["cursor"]["firstBatch"]
-    return {index["name"]: index for index in listed }
+    return {index["name"]: index for index in listed if "buildUUID" not in index}
 
 
 async def find_differences(

@@ -36,7 +36,12 @@ from accounting.dev.processes import (
 from accounting.idempotency.rules import LEASE_SECONDS
 from integration.acceptance.books import ALLOWED
 from integration.acceptance.desk import bearer
-from integration.acceptance.invariants import COMPANIONS, check_invariants, check_outstanding
+from integration.acceptance.invariants import (
+    COMPANIONS,
+    MAILS,
+    check_invariants,
+    check_outstanding,
+)
 from service import run_command, service_environment
 
 pytestmark = pytest.mark.real_mongo

@@ -31,8 +31,8 @@ from builders import NOW
 from forked import Victim, backup_work, kill_at_random, restore_work, rollback_work
 
 DATABASE, TARGET = "killed_test", "killed_test_target"
-DOCUMENTS = 20_000
-KILLS = int(os.environ.get("BACKUP_KILLS", "5"))
+DOCUMENTS = 10_000
+KILLS = int(os.environ.get("BACKUP_KILLS", "4"))
 SEED = int(os.environ.get("BACKUP_SEED", str(time.time_ns() % 10_000)))
 
 

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.real_mongo
 MAILS = int(os.environ.get("MANY_MAILS", "200"))
 WORKERS = 4
 SECONDS_PER_MAIL_MAX = 0.5
+POLL_SECONDS = 0.3  # reading a run of a thousand items takes the API a while itself
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
     while time.monotonic() < deadline:
         if result := condition():
             return result
-        time.sleep(0.05)
+        time.sleep(POLL_SECONDS)
     raise AssertionError("it did not happen in time")
 
 
