@@ -337,7 +337,7 @@ JOB_SCENARIOS: Mapping[str, Callable[[World], Awaitable[None]]] = {
     "deliver": deliver,
     "runs": runs,
 }
-# Seals are the trail's own, what no invoice needs is in no trail, and an examination changes nothing.
+# Seals are the trail's own, what no invoice needs is in no trail, an examination changes nothing.
 JOBS_WITHOUT_ENTRIES = {"integrity", "papers", "seal"}
 
 
