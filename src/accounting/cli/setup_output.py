@@ -12,7 +12,7 @@ import click
 
 from accounting.db.comparison import Change, ChangeKind
 from accounting.db.indexing import guard_of
-from accounting.db.obstacles import Obstacle
+from accounting.db.obstacles import Obstacle, counted
 from accounting.db.planning import CollectionPlan, SetupPlan
 from accounting.db.reference import Reference, Verdict
 from accounting.db.schema_changes import schema_changes
@@ -123,7 +123,7 @@ def _block(found: CollectionPlan) -> Iterator[str]:
         yield f"+ {name:26}is not there; will be made with its rules"
     else:
         sign = "!" if any(obstacle.is_blocking for obstacle in found.obstacles) else "~"
-        yield f"{sign} {name:26}{found.documents:,} documents, {_origin(found)}"
+        yield f"{sign} {name:26}{counted(found.documents, 'document')}, {_origin(found)}"
     for change in found.changes:
         yield from _change_lines(found, change)
     for obstacle in found.obstacles:
@@ -215,8 +215,8 @@ def _sentences(verdict: Verdict) -> Iterator[tuple[str, str]]:
         return
     since = f"{reference.recorded_at:{MOMENT}}{_without(reference)}"
     if content.is_grown:
-        new = content.now - content.before
-        yield "ok", f"{new:,} new documents; the {content.before:,} of {since} are unchanged"
+        new = counted(content.now - content.before, "new document")
+        yield "ok", f"{new}; the {content.before:,} of {since} are unchanged"
     elif content.is_kept:
         yield "ok", f"{content.now:,} documents, byte for byte those of {since}"
     if content.touched_at_least:

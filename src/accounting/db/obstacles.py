@@ -63,7 +63,9 @@ class DuplicatesCame(SetupError):
     """Documents with the same value were written between our check and the unique index."""
 
     def __init__(self, obstacle: Obstacle) -> None:
-        super().__init__(f"{obstacle.sentence} It is all that is left to do on this index.")
+        super().__init__(
+            f"{obstacle.sentence} They came while apply was at work: run it again then."
+        )
         self.obstacle = obstacle
 
 
@@ -72,7 +74,7 @@ def name_taken(present: Present, documents: int) -> Obstacle:
     return Obstacle(
         ObstacleKind.NAME_TAKEN,
         present.name,
-        f"{present.name} is there with {documents:,} documents, and accounting has not made it: "
+        f"{present.name} is there with {counted(documents, 'document')}, and accounting has not made it: "
         "rename it if it is the platform's; if accounting shall use it as it is, run "
         f"`accounting db apply --adopt {present.name}`.",
     )
@@ -144,12 +146,14 @@ async def find_duplicates(
         ids = [str(raw["_id"]) async for raw in some.limit(IDS_PER_GROUP_MAX)]
         more = ", …" if group["count"] > len(ids) else ""
         said = ", ".join(f"{field} {value}" for field, value in same.items())
-        lines.append(f"{said}: {group['count']} documents, ids {', '.join(ids)}{more}")
-    count = len(lines) if len(found) <= GROUPS_SHOWN_MAX else f"more than {len(lines)}"
+        lines.append(f"{said}: {counted(group['count'], 'document')}, ids {', '.join(ids)}{more}")
+    count = counted(len(lines), "value")
+    if len(found) > GROUPS_SHOWN_MAX:
+        count = f"more than {count}"
     return Obstacle(
         ObstacleKind.DUPLICATES,
         name,
-        f"{name} has {count} values of {', '.join(fields)} that occur more than once, so that its "
+        f"{name} has {count} of {', '.join(fields)} in more than one document, so that its "
         f"unique index {definition['name']} cannot be built: change or remove all but one document "
         "of each.",
         tuple(lines),
@@ -170,12 +174,17 @@ async def find_refused(
     return Obstacle(
         ObstacleKind.REFUSED_DOCUMENTS,
         spec.name,
-        f"{spec.name} has {count:,} documents that its new rules refuse: they stay as they are, "
-        "and every change to them will fail; correct them, or run `accounting db apply "
+        f"{spec.name} has {counted(count, 'document')} that its new rules refuse; such a document "
+        "can be read, and every change to it will fail: correct it, or run `accounting db apply "
         "--keep-refused`.",
         ids if count <= len(ids) else (*ids, f"and {count - len(ids):,} more"),
         is_blocking=not is_accepted,
     )
+
+
+def counted(count: int, thing: str) -> str:
+    """So many of a thing, in words."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def is_duplicate(error: OperationFailure) -> bool:

@@ -159,7 +159,7 @@ def test_an_obstacle_is_one_sentence_with_its_documents(operator: Operator) -> N
     assert "invoiceNumber 1: 3 documents, ids 0, 1, 2" in applied.stderr
     assert "_id 0" in applied.stderr
     assert last_error(applied).startswith(
-        "accounting: Nothing was changed. invoices has 1 values of invoiceNumber that occur more"
+        "accounting: Nothing was changed. invoices has 1 value of invoiceNumber in more than one"
     )
     assert "(1 more: see `accounting db plan`)" in last_error(applied)
 
@@ -172,7 +172,7 @@ def test_an_adopted_collection_stays_at_a_rollback(operator: Operator, tmp_path:
     rolled_back = operator.types("rollback", "--confirm", DATABASE, "--out", str(tmp_path))
 
     assert refused.returncode == 1
-    assert "mail_optouts is there with 1 documents" in last_error(refused)
+    assert "mail_optouts is there with 1 document," in last_error(refused)
     assert rolled_back.returncode == 0, rolled_back.stderr
     assert set(operator.mongo.list_collection_names()) == {*PLATFORM_COLLECTIONS, "mail_optouts"}
     assert operator.mongo["mail_optouts"].find_one() == {"_id": 1}

@@ -110,7 +110,7 @@ async def test_duplicates_that_came_meanwhile_are_named_and_still_let_in(
     async def write_a_duplicate(is_resumed: bool) -> None:
         await mongo[SHEETS].insert_one({"_id": "late", "number": 999, "code": 5})
 
-    with pytest.raises(DuplicatesCame, match="1 values of code") as refused:
+    with pytest.raises(DuplicatesCame, match="1 value of code") as refused:
         await apply_changes(mongo, NEW_SPECS, before_changes=write_a_duplicate)
 
     assert refused.value.code == "duplicates_came"
