@@ -5,7 +5,11 @@ from __future__ import annotations
 from beanie import PydanticObjectId as ObjectId
 from bson import ObjectId as StoredId  # what the driver returns; the other one is a kind of it
 
-__all__ = ["ObjectId", "StoredId", "new_id"]
+__all__ = ["ANY_ID", "ObjectId", "StoredId", "new_id"]
+
+# What every id of a document fulfils and null does not. Unlike `$type`, a look-up by one id or by
+# some implies it, so that a partial index on it serves them.
+ANY_ID = {"$gt": StoredId("0" * 24)}
 
 
 def new_id() -> ObjectId:

@@ -12,7 +12,7 @@ from accounting.audit.verification import verify_trail
 from accounting.clock import after
 from accounting.db.client import MongoDatabase
 from accounting.db.found import Found, read_as_found
-from accounting.ids import ObjectId
+from accounting.ids import ANY_ID, ObjectId
 from accounting.integrity.findings import Finding, FindingKind, Repair
 from accounting.integrity.numbers import read_days
 from accounting.integrity.repairs import mend_counter, mend_schedule
@@ -49,7 +49,7 @@ async def check_months(mongo: MongoDatabase) -> AsyncIterator[Finding | int]:
     async for batch in read_as_found(
         mongo,
         "invoices",
-        {"recurringInvoiceId": {"$type": "objectId"}},
+        {"recurringInvoiceId": ANY_ID},
         sort=["recurringInvoiceId", "billingPeriod"],
         fields=["recurringInvoiceId", "billingPeriod", "invoiceNumber"],
     ):

@@ -26,7 +26,7 @@ from accounting.db.fields import (
     Text,
     UnitPrice,
 )
-from accounting.ids import ObjectId
+from accounting.ids import ANY_ID, ObjectId
 from accounting.invoices.rules import (
     TOTAL_MINERS_MAX,
     InvoiceId,
@@ -123,7 +123,7 @@ class Invoice(VersionedDocument):
                 "recurringInvoiceId",
                 "billingPeriod",
                 unique=True,
-                only_if={"recurringInvoiceId": {"$type": "objectId"}},
+                only_if={"recurringInvoiceId": ANY_ID},
             ),
         ]
 

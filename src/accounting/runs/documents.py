@@ -15,7 +15,7 @@ from accounting.db.database import Session, Transaction
 from accounting.db.document import BaseDocument, EmbeddedDocument, index, storage_alias
 from accounting.db.fields import Count, Instant, Sha256Hex
 from accounting.db.paging import Order, Page, Window, list_page
-from accounting.ids import ObjectId, new_id
+from accounting.ids import ANY_ID, ObjectId, new_id
 from accounting.runs.rules import (
     CODE_LENGTH_MAX,
     LABEL_LENGTH_MAX,
@@ -138,8 +138,8 @@ class AccountingRun(BaseDocument):
             index("-createdAt", "-_id"),
             index("kind", "-createdAt", "-_id"),
             index("status", "-createdAt", "-_id"),
-            index("partOf", "partNumber", unique=True, only_if={"partOf": {"$type": "objectId"}}),
-            index("planHash", only_if={"planHash": {"$type": "string"}}),
+            index("partOf", "partNumber", unique=True, only_if={"partOf": ANY_ID}),
+            index("planHash", only_if={"planHash": {"$gt": ""}}),
             # Two who ask for the same work at once: the second one finds the run of the first.
             index("kind", "requestedBy", "parameters", unique=True, only_if={"isPlanning": True}),
             index("expiresAt", expire_after_seconds=0),

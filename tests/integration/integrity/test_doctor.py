@@ -15,6 +15,7 @@ from accounting.actor import SYSTEM
 from accounting.audit.documents import AuditLog
 from accounting.clock import as_stored_day
 from accounting.db.client import MongoDatabase
+from accounting.ids import ANY_ID
 from accounting.integrity.findings import FindingKind
 from accounting.integrity.service import StoreReport, examine_store, repair_findings
 from accounting.invoices.drafts import delete_invoice
@@ -278,7 +279,7 @@ async def unique_again(real_mongo: MongoDatabase) -> Any:
     await real_mongo["invoices"].create_index(
         [("recurringInvoiceId", 1), ("billingPeriod", 1)],
         unique=True,
-        partialFilterExpression={"recurringInvoiceId": {"$type": "objectId"}},
+        partialFilterExpression={"recurringInvoiceId": ANY_ID},
     )
 
 
