@@ -74,8 +74,8 @@ def name_taken(present: Present, documents: int) -> Obstacle:
     return Obstacle(
         ObstacleKind.NAME_TAKEN,
         present.name,
-        f"{present.name} is there with {counted(documents, 'document')}, and accounting has not made "
-        "it: rename it if it is the platform's; if accounting shall use it as it is, run "
+        f"{present.name} is there with {counted(documents, 'document')}, and accounting has not "
+        "made it: rename it if it is the platform's; if accounting shall use it as it is, run "
         f"`accounting db apply --adopt {present.name}`.",
     )
 

@@ -35,13 +35,25 @@ async def mongo(mongod: Server) -> AsyncIterator[MongoDatabase]:
     client.close()
 
 
+async def fill_with_many(mongo: MongoDatabase) -> None:
+    """Documents that the server makes itself, which is the quickest."""
+    await mongo["one"].insert_one({})
+    code = {"$mod": [{"$multiply": ["$number", 7_919]}, MANY]}
+    kind = {"$concat": ["kind ", {"$toString": "$number"}]}
+    pipeline = [
+        {"$project": {"_id": 0, "number": {"$range": [0, MANY]}}},
+        {"$unwind": "$number"},
+        {"$set": {"code": code, "kind": kind}},
+        {"$out": SHEETS},
+    ]
+    await mongo["one"].aggregate(pipeline).to_list(None)
+
+
 async def test_writes_go_on_while_indexes_are_built_on_many_documents(
     mongo: MongoDatabase,
 ) -> None:
     await apply_changes(mongo, [CollectionSpec(SHEETS, {}, ())])
-    rows = [{"number": at, "code": at * 7919 % MANY, "kind": f"kind {at}"} for at in range(MANY)]
-    for at in range(0, MANY, 50_000):
-        await mongo[SHEETS].insert_many(rows[at : at + 50_000], ordered=False)
+    await fill_with_many(mongo)
     wanted = (index("number", unique=True), index("code"), index("kind", "-code"))
     shown: list[tuple[str, int, int]] = []
     watcher = Watcher(on_progress=lambda *progress: shown.append(progress))
@@ -62,10 +74,9 @@ async def test_writes_go_on_while_indexes_are_built_on_many_documents(
     assert written > 20
     assert slowest < took / 2
     assert await mongo[SHEETS].count_documents({}) == MANY + written
-    name, done, total = shown[-1]
-    assert name == "building indexes of sheets"
-    assert 0 <= done <= total
-    assert total >= MANY
+    # The server reads all documents, then sorts what it found, then adds what was written since.
+    assert {name for name, _, _ in shown} == {"building indexes of sheets"}
+    assert any(0 < done <= total and total >= MANY for _, done, total in shown)
 
 
 async def test_a_unique_index_is_replaced_without_a_moment_without_one(
