@@ -13,7 +13,7 @@ from accounting.db.database import Session
 from accounting.db.document import BaseDocument, index
 from accounting.db.fields import Count, Email, Instant, Text
 from accounting.db.paging import count
-from accounting.ids import ObjectId
+from accounting.ids import ANY_ID, ObjectId
 from accounting.notifications.rules import (
     NotificationId,
     NotificationNotFound,
@@ -24,7 +24,6 @@ from accounting.notifications.rules import (
 CC_ADDRESSES_MAX: Final = 20
 SENT_TO_BY_TIME: Final = "sentTo_1_handedOverAt_1"
 OF_RUN: Final = "runId_1_status_1"
-_LEAST_ID: Final = ObjectId("0" * 24)
 
 
 class InvoiceNotification(BaseDocument):
@@ -77,7 +76,7 @@ class InvoiceNotification(BaseDocument):
             index("sentTo", "handedOverAt"),
             # Is anything of a run still to be sent? `$type` as the condition would not do: to the
             # server, a query for one id does not follow from it.
-            index("runId", "status", only_if={"runId": {"$gt": _LEAST_ID}}),
+            index("runId", "status", only_if={"runId": ANY_ID}),
             # The list, newest first, for each filter without a sort in memory.
             index("createdAt", "_id"),
             index("status", "createdAt", "_id"),

@@ -123,6 +123,8 @@ async def test_an_invoice_is_stored_with_exactly_the_specified_fields(paid: Mong
                 "ccEmails",
                 "dedupeKey",
                 "leaseUntil",
+                "handedOverAt",
+                "runId",
                 "messageId",
                 "viewToken",
             },
