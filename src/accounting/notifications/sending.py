@@ -169,7 +169,7 @@ async def _attempt(hold: _Hold, mailer: Mailer, compose: Compose) -> _Outcome:
         await mailer.send(message, on_handover=hold.mark_handed_over)
     except DocumentChanged:  # the hold is lost, and with it the right to store an outcome
         raise
-    except Exception as error:
+    except Exception as error:  # a bug too: its row must not come back for ever, nor stop others
         return _outcome_of(error, hold.row)
     return _Outcome(NotificationStatus.SENT, message_id=message["Message-ID"])
 
