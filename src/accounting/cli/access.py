@@ -37,7 +37,7 @@ _USED_BY: Final[Mapping[str, str]] = {
 }
 
 
-@click.command()
+@click.command(short_help="Print the two roles for mongosh, or make them.")
 @click.option("--create", is_flag=True, help="Make them, or bring them up to date; asks passwords.")
 @click.option("--service-user", metavar="NAME", help="A user for the service, with its role.")
 @click.option("--setup-user", metavar="NAME", help="A user for the setup command, with its role.")
@@ -63,7 +63,7 @@ def roles(create: bool, service_user: str | None, setup_user: str | None) -> Non
     )
 
 
-@click.command()
+@click.command(short_help="Check the server and our user's rights.")
 @click.option(
     "--for",
     "part_name",

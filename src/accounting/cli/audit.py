@@ -20,7 +20,7 @@ def audit() -> None:
     """Check the audit trail; `jobs run seal` makes the daily seals."""
 
 
-@audit.command()
+@audit.command(short_help="Find each altered, lost or moved entry.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, for programs.")
 def verify(as_json: bool) -> None:
     """Find every entry that was edited, removed, inserted or moved; exit code 1 if there is one."""

@@ -44,7 +44,7 @@ _without_snapshot = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Save our collections as of one moment.")
 @click.option("--out", type=_NEW_DIRECTORY, required=True, help="The directory to make.")
 @click.option(
     "--platform",
@@ -86,7 +86,7 @@ def backup(out: Path, platform: bool, without_snapshot: bool) -> None:
     click.echo(f"next      to bring it back: accounting db restore {folder}")
 
 
-@click.command()
+@click.command(short_help="Make our collections again from a backup.")
 @click.argument("directory", type=_DIRECTORY)
 @click.option(
     "--platform",
@@ -131,7 +131,7 @@ def restore(directory: Path, platform: bool, check: bool) -> None:
     click.echo("next      `accounting db verify`, `accounting audit verify`, `accounting doctor`")
 
 
-@click.command()
+@click.command(short_help="Back up what we made, then drop it.")
 @click.option(
     "--confirm", metavar="DATABASE", help="The database's name: yes, drop its documents as well."
 )

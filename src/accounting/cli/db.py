@@ -53,7 +53,7 @@ PLATFORM: Final = Watched(PLATFORM_COLLECTIONS, SECRET_FIELDS)
 
 @click.group()
 def db() -> None:
-    """Set up and check our collections; the platform's are never touched."""
+    """Set up and check our collections."""
 
 
 for command in (check, roles, backup, restore, rollback):
@@ -100,7 +100,7 @@ def plan(as_json: bool, adopt: tuple[str, ...], keep_refused: bool) -> None:
         raise click.exceptions.Exit(CHANGES_NEEDED)
 
 
-@db.command()
+@db.command(short_help="Create what is missing, correct what differs.")
 @_choices
 @click.option(
     "--record-platform",
@@ -136,7 +136,7 @@ def apply(adopt: tuple[str, ...], keep_refused: bool, record_platform: bool) -> 
     click.echo("next      accounting db check, as the user of the service; then start it")
 
 
-@db.command()
+@db.command(short_help="Fail if ours or the platform's have changed.")
 @click.option("--strict", is_flag=True, help="Fail also when documents of the platform changed.")
 @click.option("--definitions-only", is_flag=True, help="Do not read the platform's documents.")
 def verify(strict: bool, definitions_only: bool) -> None:

@@ -17,7 +17,7 @@ from accounting.settings import load_settings
 from accounting.worker.integrity import examine_now
 
 
-@click.command()
+@click.command(short_help="Look for everything that must not be.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, for programs.")
 @click.option("--repair", is_flag=True, help="Show what can be put right, ask, and do it.")
 @click.option("--yes", is_flag=True, help="With --repair: do not ask.")
@@ -85,7 +85,7 @@ def numbers() -> None:
     """Invoice numbers: none twice, and every gap explained."""
 
 
-@numbers.command("audit")
+@numbers.command("audit", short_help="Numbers given out twice; why others are missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON, for programs.")
 def audit_numbers(as_json: bool) -> None:
     """List numbers that were given out twice, and why others have no invoice.

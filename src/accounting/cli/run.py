@@ -69,7 +69,7 @@ def beat() -> None:
     ).run()
 
 
-@click.command()
+@click.command(short_help="Start everything, for development.")
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),

@@ -42,7 +42,7 @@ _HEADINGS: Final = (
 )
 
 
-@click.command("simulate")
+@click.command("simulate", short_help="Run the daily jobs until a day, on a copy.")
 @click.option("--until", type=_DAY, metavar="DATE", help="The last day, YYYY-MM-DD.")
 @click.option("--from", "since", type=_DAY, metavar="DATE", help="The first day; today otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON, for programs.")
