@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from accounting.actor import SYSTEM
 from accounting.audit.rules import AuditAction
+from accounting.audit.service import record_all
 from accounting.clock import as_stored_day, business_day
 from accounting.db.database import Database, Transaction
 from accounting.invoices.documents import CustomerSnapshot, Invoice, get_invoice
@@ -22,7 +23,7 @@ from accounting.invoices.rules import (
     check_allowed,
     due_date_at_issue,
 )
-from accounting.invoices.trail import record_change
+from accounting.invoices.trail import change_entry, record_change
 from accounting.money import ZERO
 from accounting.notifications.rules import NotificationType, dedupe_key
 from accounting.notifications.service import NewNotification, queue_notifications
@@ -160,10 +161,14 @@ async def _mark_batch_overdue(
         },
         session=tx.session,
     ).to_list()
-    for invoice in invoices:
-        overdue = await invoice.change(
-            tx, expect={"status": invoice.status}, status=InvoiceStatus.OVERDUE
+    marked = await Invoice.change_many(
+        tx, [(invoice, {"status": InvoiceStatus.OVERDUE}) for invoice in invoices]
+    )
+    entries = [
+        change_entry(
+            AuditAction.INVOICE_OVERDUE, invoice, overdue, f"overdue since {invoice.due_date}"
         )
-        what = f"overdue since {invoice.due_date}"
-        await record_change(tx, AuditAction.INVOICE_OVERDUE, invoice, overdue, what)
+        for invoice, overdue in zip(invoices, marked, strict=True)
+    ]
+    await record_all(tx, entries)
     return len(invoices)
