@@ -17,6 +17,7 @@ from accounting.dev.processes import Server
 from accounting.dev.redis_server import start_redis
 from builders import NOW
 from fakes import FakePlatform, JobList, MemoryDatabase, SettableClock, TestDatabase
+from figures import FIGURES
 
 TEST_DATABASE = "accounting_test"
 
@@ -38,6 +39,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         if report.when == "call"
     ]
     real = sum("real_mongo" in report.keywords for report in ran)
+    for report in ran:
+        for name, line in report.user_properties:
+            if name == FIGURES:
+                terminalreporter.write_line(f"  {line}")
     terminalreporter.write_line(f"{real} of {len(ran)} tests ran on a real MongoDB.")
 
 

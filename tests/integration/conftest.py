@@ -8,6 +8,7 @@ import pytest
 
 from accounting.dev.mail_catcher import MailCatcher, start_mail_catcher
 from accounting.dev.processes import Server
+from figures import FIGURES
 from guarded import GuardedMongod, guarded_mongod
 from service import Service, running_service, service_environment
 
@@ -41,14 +42,6 @@ def service(
 
 
 @pytest.fixture
-def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Writes a line of figures to the terminal, also when the test passes."""
-    plugins = request.config.pluginmanager
-    reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
-
-    def write(line: str) -> None:
-        with capture.global_and_fixture_disabled():
-            reporter.ensure_newline()
-            reporter.write_line(f"  {line}")
-
-    return write
+def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Notes a line of figures, which the summary shows also when the test passes."""
+    return lambda line: record_property(FIGURES, line)

@@ -70,6 +70,7 @@ def test_a_wrong_address_is_quoted(uri: str, said: str) -> None:
         ("no.such.host.invalid:27017", "no.such.host.invalid:27017"),
         (f"127.0.0.1:{free_port()}", "Connection refused"),
     ],
+    ids=["no such host", "nobody listens"],
 )
 def test_an_address_where_nobody_is(host: str, said: str) -> None:
     sentence = refusal(f"mongodb://{host}/?replicaSet=rs0")
@@ -104,7 +105,7 @@ def test_a_server_of_another_kind() -> None:
     assert "is no MongoDB" in sentence
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: " ".join(words[:2]))
 def test_a_wrong_password(guarded: GuardedMongod, command: tuple[str, ...]) -> None:
     uri = guarded.uri_of("administrator", "guessed", source="admin")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ from accounting.db.paging import (
     Window,
     list_page,
     to_window,
+    walk,
 )
 from accounting.errors import Invalid
 from accounting.ids import ObjectId, new_id
@@ -58,7 +60,7 @@ async def invoices(real_mongo: MongoDatabase) -> list[dict[str, Any]]:
     return rows
 
 
-async def walk(order: Order, limit: int = 7) -> AsyncIterator[Invoice]:
+async def walk_by_cursor(order: Order, limit: int = 7) -> AsyncIterator[Invoice]:
     cursor: str | None = ""
     while cursor is not None:
         page = await list_page(Invoice, {}, order, Window(limit, None, cursor))
@@ -78,7 +80,7 @@ def sort_value(row: dict[str, Any], order: Order) -> tuple[Any, ...]:
 async def test_a_walk_by_cursor_meets_every_row_once_and_in_order(
     invoices: list[dict[str, Any]], order: Order
 ) -> None:
-    met = [invoice.id async for invoice in walk(order)]
+    met = [invoice.id async for invoice in walk_by_cursor(order)]
 
     expected = sorted(invoices, key=lambda row: sort_value(row, order), reverse=order.is_descending)
     assert met == [row["_id"] for row in expected]
@@ -105,7 +107,7 @@ async def test_rows_that_come_and_go_meanwhile_shift_nothing(
 
     writing = asyncio.create_task(write())
     met = []
-    async for invoice in walk(order, limit=5):
+    async for invoice in walk_by_cursor(order, limit=5):
         met.append(invoice.id)
         await asyncio.sleep(0)
     await writing
@@ -114,8 +116,26 @@ async def test_rows_that_come_and_go_meanwhile_shift_nothing(
     assert staying <= set(met)
 
 
+@by_order
+@pytest.mark.parametrize("at_once", [7, NUMBER, NUMBER + 1])
+async def test_a_whole_list_is_walked_in_parts_and_in_order(
+    invoices: list[dict[str, Any]], order: Order, at_once: int
+) -> None:
+    query, fields = {"userId": {"$in": CUSTOMERS[:4]}}, ("invoiceNumber",)
+    parts = [part async for part in walk(Invoice, query, order, fields=fields, at_once=at_once)]
+
+    wanted = [row for row in invoices if row["userId"] in CUSTOMERS[:4]]
+    expected = sorted(wanted, key=lambda row: sort_value(row, order), reverse=order.is_descending)
+    met = [row for part in parts for row in part]
+    assert [row["_id"] for row in met] == [row["_id"] for row in expected]
+    assert met[0].keys() == {"_id", "invoiceNumber", order.field}
+    assert all(0 < len(part) <= at_once for part in parts)
+
+
 async def test_decimals_are_ordered_as_numbers(invoices: list[dict[str, Any]]) -> None:
-    amounts = [invoice.total_amount async for invoice in walk(Order("totalAmount", False))]
+    amounts = [
+        invoice.total_amount async for invoice in walk_by_cursor(Order("totalAmount", False))
+    ]
 
     assert all(before <= after for before, after in pairwise(amounts))
     assert min(amounts) < Decimal(1000) < max(amounts)  # as texts "1000" comes before "999"
@@ -192,6 +212,7 @@ def a_cursor(**changes: Any) -> str:
         a_cursor(id=None),
         a_cursor(more=1),
     ],
+    ids=(f"cursor {number}" for number in itertools.count(1)),
 )
 async def test_a_cursor_that_this_list_did_not_give_out_is_refused(
     real_mongo: MongoDatabase, cursor: str

@@ -49,7 +49,7 @@ def test_exactly_what_is_needed_leaves_nothing_to_say(part: Part) -> None:
 
 @pytest.mark.parametrize(
     ("name", "action"),
-    [(name, action) for name, need in SERVICE.needs.items() for action in need.actions],
+    [(name, action) for name, need in SERVICE.needs.items() for action in sorted(need.actions)],
 )
 def test_each_missing_right_is_named_with_what_it_is_for(name: str, action: str) -> None:
     lacking = rights(without=(name, action))

@@ -302,6 +302,7 @@ def test_templates_do_not_hold_up_each_other() -> None:
         (a_template(), facts_with(), "skip no_price"),
         (a_template(unit_price=Decimal("99999999.99")), facts_with(miners=101), "fail amount_too"),
     ],
+    ids=["own price", "issued", "price list", "no price", "too much"],
 )
 def test_a_decision_in_words_says_all_that_is_agreed_on(
     template: RecurringInvoice, facts: Facts, words: str
