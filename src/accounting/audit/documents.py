@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
@@ -10,6 +10,8 @@ from accounting.audit.rules import AuditAction, SealPeriod, entry_hash
 from accounting.db.document import BaseDocument, index
 from accounting.db.fields import Count, Day, Instant, Sha256Hex, Text
 from accounting.ids import ObjectId
+
+BY_DELETED_NUMBER: Final = "deletedNumber"
 
 EntityTypeName = Annotated[str, Field(min_length=1, max_length=50)]
 Seq = Annotated[int, Field(ge=1)]
@@ -62,6 +64,12 @@ class AuditLog(ChainedDocument):
             index("entityType", "createdAt", "_id"),
             index("userId", "createdAt", "_id"),
             index("action", "createdAt", "_id"),
+            # Which numbers have no invoice any more: one deletion in many entries.
+            index(
+                "changes.before.invoiceNumber",
+                only_if={"action": AuditAction.INVOICE_DELETED.value},
+                name=BY_DELETED_NUMBER,
+            ),
         ]
 
 

@@ -119,8 +119,9 @@ def _show_numbers(report: NumbersReport) -> None:
         click.echo(f"missing  {gap.number}  {gap.explanation}")
     deleted = sum(gap.is_deleted for gap in report.gaps)
     more = ", the first of them shown" if report.is_cut else ""
+    archived = f" and {report.archived} archived ones" if report.archived else ""
     click.echo(
-        f"{report.numbers} numbers on {report.days} days: {len(report.duplicates)} twice, "
-        f"{len(report.gaps)} missing{more} ({deleted} deleted, "
+        f"{report.numbers} numbers{archived} on {report.days} days: "
+        f"{len(report.duplicates)} twice, {len(report.gaps)} missing{more} ({deleted} deleted, "
         f"{len(report.gaps) - deleted} never written)."
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
 
+from accounting.audit.documents import BY_DELETED_NUMBER
 from accounting.db.client import MongoDatabase
 from accounting.db.found import read_as_found
 from accounting.invoices.rules import invoice_number
@@ -29,10 +30,12 @@ class NumbersOfDay:
     def last(self) -> int:
         return max(self.serials, default=0)
 
-    @property
-    def gaps(self) -> list[int]:
-        """The serials that were given out and that no invoice has, the first GAPS_SHOWN_MAX."""
-        used = set(self.serials)
+    def gaps(self, archived: Collection[int] = ()) -> list[int]:
+        """The serials that were given out and that no invoice has, the first GAPS_SHOWN_MAX.
+
+        An archived invoice has its number still.
+        """
+        used = {*self.serials, *archived}
         missing: list[int] = []
         for serial in range(1, max(self.counter, self.last) + 1):
             if serial not in used:
@@ -44,7 +47,7 @@ class NumbersOfDay:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A number that no invoice has; deleted ones are told by the audit trail."""
+    """A number that no invoice has, here or archived; deleted ones are told by the trail."""
 
     number: str
     explanation: str
@@ -53,10 +56,14 @@ class Gap:
 
 @dataclass(slots=True)
 class NumbersReport:
-    """All numbers that were given out; the first GAPS_SHOWN_MAX gaps are kept."""
+    """All numbers that were given out; the first GAPS_SHOWN_MAX gaps are kept.
+
+    `numbers` are those of invoices that are here, `archived` those of archived ones.
+    """
 
     days: int = 0
     numbers: int = 0
+    archived: int = 0
     duplicates: list[str] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     is_cut: bool = False
@@ -66,8 +73,12 @@ class NumbersReport:
         return {
             "days": self.days,
             "numbers": self.numbers,
+            "archived": self.archived,
             "duplicates": self.duplicates,
-            "gaps": [asdict(gap) for gap in self.gaps],
+            "gaps": [
+                {"number": gap.number, "explanation": gap.explanation, "isDeleted": gap.is_deleted}
+                for gap in self.gaps
+            ],
             "isCut": self.is_cut,
         }
 
@@ -84,8 +95,12 @@ async def audit_all_numbers(
         report.days += 1
         report.numbers += len(day.serials)
         report.duplicates += day.duplicates
+        gone = await find_gone(mongo, day)
+        report.archived += len(gone.archived)
+        used_again = sorted(gone.archived.intersection(day.serials))
+        report.duplicates += [invoice_number(day.day, serial, width) for serial in used_again]
         room = GAPS_SHOWN_MAX - len(report.gaps)
-        gaps = await explain_gaps(mongo, day, width) if room else []
+        gaps = explain_gaps(day, gone, width)
         report.gaps += gaps[:room]
         report.is_cut |= len(gaps) >= room
         on_progress(report.numbers)
@@ -119,26 +134,59 @@ async def read_days(mongo: MongoDatabase) -> AsyncIterator[NumbersOfDay]:
         yield _day(key, counter)
 
 
-async def explain_gaps(mongo: MongoDatabase, day: NumbersOfDay, width: int) -> list[Gap]:
+@dataclass(slots=True)
+class Gone:
+    """The serials of a day whose invoices are in an archive; who deleted others, and when."""
+
+    archived: set[int] = field(default_factory=set)
+    deleted: dict[int, str] = field(default_factory=dict)
+
+
+async def find_gone(mongo: MongoDatabase, day: NumbersOfDay) -> Gone:
+    """What the audit trail tells of the day's invoices that are not here any more."""
+    first, last = f"{day.day:%Y%m%d}", f"{day.day:%Y%m%d}:"  # a colon follows every digit
+    found = (
+        mongo["audit_logs"]
+        .find(
+            {
+                "action": "INVOICE_DELETED",
+                "changes.before.invoiceNumber": {"$gte": first, "$lt": last},
+            },
+            {
+                "changes.before.invoiceNumber": 1,
+                "changes.after.archive": 1,
+                "createdAt": 1,
+                "userId": 1,
+            },
+        )
+        .hint(BY_DELETED_NUMBER)
+    )
+    gone = Gone()
+    async for entry in found:
+        digits = entry["changes"]["before"]["invoiceNumber"][DATE_DIGITS:]
+        if not digits.isdecimal():  # not one that we wrote; `audit verify` names the entry
+            continue
+        serial = int(digits)
+        if "archive" in entry["changes"].get("after", {}):
+            gone.archived.add(serial)
+        else:
+            gone.deleted[serial] = f"deleted on {entry['createdAt']:%Y-%m-%d} by {entry['userId']}"
+    return gone
+
+
+def explain_gaps(day: NumbersOfDay, gone: Gone, width: int) -> list[Gap]:
     """Why each missing number of a day is missing, as far as the audit trail tells.
 
     A number without an entry was taken for an invoice that was never written: its transaction
     failed, or its worker died. Spec: section 3, "Invoice number".
     """
-    missing = {invoice_number(day.day, serial, width) for serial in day.gaps}
-    if not missing:
-        return []
-    deleted: dict[str, str] = {}
-    found = mongo["audit_logs"].find(
-        {"action": "INVOICE_DELETED", "changes.before.invoiceNumber": {"$in": sorted(missing)}},
-        {"changes.before.invoiceNumber": 1, "createdAt": 1, "userId": 1},
-    )
-    async for entry in found:
-        number = entry["changes"]["before"]["invoiceNumber"]
-        deleted[number] = f"deleted on {entry['createdAt']:%Y-%m-%d} by {entry['userId']}"
     return [
-        Gap(number, deleted.get(number, "never written: its transaction failed"), number in deleted)
-        for number in sorted(missing, key=lambda number: (len(number), number))
+        Gap(
+            invoice_number(day.day, serial, width),
+            gone.deleted.get(serial, "never written: its transaction failed"),
+            serial in gone.deleted,
+        )
+        for serial in day.gaps(gone.archived)
     ]
 
 

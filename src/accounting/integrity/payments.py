@@ -130,6 +130,7 @@ async def _check_cost_payments(
             "invoices", {"_id": {"$in": [link["invoiceId"] for link in links]}}, ["userId"]
         )
     allocated = {guard["_id"]: _amount(guard["allocated"]) for guard in guards}
+    archived = {guard["_id"]: _amount(guard.get("archived")) for guard in guards}
     rows = await platform.find_cost_payments(ids)
     owner_of = {invoice["_id"]: invoice["userId"] for invoice in owners}
     customers: dict[ObjectId, set[ObjectId]] = {}
@@ -138,12 +139,14 @@ async def _check_cost_payments(
             customers.setdefault(link["costPaymentId"], set()).add(owner_of[link["invoiceId"]])
     wrong: list[Finding] = []
     for cost_payment_id in ids:
-        used = applied.get(cost_payment_id, ZERO)
+        gone = archived.get(cost_payment_id, ZERO)
+        used = applied.get(cost_payment_id, ZERO) + gone
         recorded = allocated.get(cost_payment_id, ZERO)
         if recorded != used:
+            with_archived = f", with {gone} that are archived" if gone else ""
             sentence = (
                 f"Cost payment {cost_payment_id} is recorded as {recorded} allocated; "
-                f"its payments add up to {used}."
+                f"its payments add up to {used}{with_archived}."
             )
             repair = Repair(
                 f"record {used} of cost payment {cost_payment_id} as allocated",
@@ -151,7 +154,8 @@ async def _check_cost_payments(
             )
             kind = FindingKind.ALLOCATION_WRONG
             wrong.append(Finding(kind, COST_PAYMENT, str(cost_payment_id), sentence, repair))
-        if used:
+        # What only pays archived invoices may vanish from the ledger as well.
+        if used > gone:
             row = rows.get(cost_payment_id)
             wrong += _wrong_row(cost_payment_id, row, used, customers.get(cost_payment_id, set()))
     return wrong

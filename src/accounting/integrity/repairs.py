@@ -66,12 +66,13 @@ def _status(
 
 
 async def mend_allocation(tx: Transaction, *, cost_payment_id: CostPaymentId) -> None:
-    """Let what is recorded of a cost payment be the sum of its live payments."""
+    """Let what is recorded of a cost payment be the sum of its live and its archived payments."""
     links = await InvoicePayment.find(
         {"costPaymentId": cost_payment_id, "refundedDate": None}, session=tx.session
     ).to_list()
-    used = sum((link.amount_paid for link in links), ZERO)
     guard = await PaymentAllocation.find_one({"_id": cost_payment_id}, session=tx.session)
+    archived = (guard.archived if guard else None) or ZERO
+    used = sum((link.amount_paid for link in links), archived)
     recorded = guard.allocated if guard else ZERO
     if recorded == used:
         return

@@ -6,6 +6,7 @@ has to look for invoices without one.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -42,6 +43,7 @@ FREEZE_JOB: Final = "papers.freeze"
 _STORE_ATTEMPTS_MAX: Final = 3
 # What is tidied up daily is this young; a week's outage of the job is made up for.
 TIDY_BACK_DAYS: Final = 8
+_TIDY_BATCH_INVOICES: Final = 1_000
 # No upload takes a thousandth of it.
 UPLOAD_HOURS_MAX: Final = 1
 
@@ -128,6 +130,14 @@ async def delete_pdf(tx: Transaction, invoice_id: InvoiceId) -> None:
         await delete_file(tx, InvoicePdfChunk, pdf)
 
 
+async def delete_pdfs(tx: Transaction, pdf_ids: Sequence[ObjectId]) -> None:
+    """Delete these PDFs, of invoices that go as well; only those that the caller has seen."""
+    files = {"files_id": {"$in": list(pdf_ids)}}
+    await InvoicePdfChunk.find(files, session=tx.session).delete(session=tx.session)
+    pdfs = InvoicePdf.find({"_id": {"$in": list(pdf_ids)}}, session=tx.session)
+    await pdfs.delete(session=tx.session)
+
+
 async def tidy_papers(db: Database) -> int:
     """The daily job: delete what no invoice needs; returns of how many PDFs it was.
 
@@ -138,7 +148,7 @@ async def tidy_papers(db: Database) -> int:
     since = now - timedelta(days=TIDY_BACK_DAYS)
     until = now - timedelta(hours=UPLOAD_HOURS_MAX)
     tidied = await delete_orphaned_chunks(InvoicePdf, InvoicePdfChunk, since=since, until=until)
-    for invoice_id in await _list_left_behind(since):
+    async for invoice_id in _left_behind(since):
         await db.run(SYSTEM, delete_pdf, invoice_id)
         tidied += 1
     return tidied
@@ -176,10 +186,14 @@ async def _check_not_deleted(db: Database, invoice_id: InvoiceId) -> None:
         raise
 
 
-async def _list_left_behind(since: datetime) -> list[InvoiceId]:
+async def _left_behind(since: datetime) -> AsyncIterator[InvoiceId]:
     """The invoices that were deleted since then, as the trail tells, and still have a PDF."""
-    deleted = await AuditLog.get_motor_collection().distinct(
-        "entityId", {"action": AuditAction.INVOICE_DELETED, "createdAt": {"$gte": since}}
+    deleted = AuditLog.get_motor_collection().find(
+        {"action": AuditAction.INVOICE_DELETED, "createdAt": {"$gte": since}}, {"entityId": 1}
     )
-    pdfs = InvoicePdf.find({"metadata.invoiceId": {"$in": deleted}})
-    return [pdf.metadata.invoice_id async for pdf in pdfs]
+    # An archive deletes very many at once.
+    while entries := await deleted.to_list(_TIDY_BATCH_INVOICES):
+        ids = [entry["entityId"] for entry in entries]
+        pdfs = InvoicePdf.find({"metadata.invoiceId": {"$in": ids}})
+        async for pdf in pdfs:
+            yield pdf.metadata.invoice_id

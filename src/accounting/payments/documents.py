@@ -32,11 +32,15 @@ class InvoicePayment(BaseDocument):
 class PaymentAllocation(BaseDocument):
     """How much of a cost payment is allocated; `_id` is the cost payment's.
 
+    `allocated` is what its live payments add up to and, with it, `archived`: what was applied to
+    invoices that are archived. Their links are gone, and their money must not be spent again.
     Every allocation changes this document, so that two writers of one cost payment meet here, just
     as two writers of one invoice meet at the invoice.
     """
 
     allocated: Amount = ZERO
+    # None as well, in documents that are older than the first archive.
+    archived: Amount | None = None
     updated_at: Instant
     version: Version = 1
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -81,6 +82,30 @@ async def delete_payments(tx: Transaction, invoice_id: ObjectId) -> None:
     await InvoicePayment.find({"invoiceId": invoice_id}, session=tx.session).delete(
         session=tx.session
     )
+
+
+async def archive_payments(tx: Transaction, payments: Sequence[InvoicePayment]) -> None:
+    """Delete links whose invoices are archived; what the live ones applied stays spent for ever.
+
+    Raises AllocationMissing.
+    """
+    applied: defaultdict[ObjectId, Decimal] = defaultdict(lambda: ZERO)
+    for payment in payments:
+        if payment.refunded_date is None:
+            applied[payment.cost_payment_id] += payment.amount_paid
+    found = PaymentAllocation.find({"_id": {"$in": list(applied)}}, session=tx.session)
+    guards = {guard.id: guard async for guard in found}
+    changes = []
+    for cost_payment_id, amount in applied.items():
+        guard = guards.get(cost_payment_id)
+        archived = amount + (guard.archived or ZERO) if guard else ZERO
+        if guard is None or archived > guard.allocated:
+            raise AllocationMissing(cost_payment_id)
+        fields = {"archived": archived, "updated_at": tx.now, "version": guard.version + 1}
+        changes.append((guard, fields))
+    await PaymentAllocation.change_many(tx, changes)
+    ids = [payment.id for payment in payments]
+    await InvoicePayment.find({"_id": {"$in": ids}}, session=tx.session).delete(session=tx.session)
 
 
 async def get_payment(payment_id: PaymentId, *, session: Session | None = None) -> InvoicePayment:
