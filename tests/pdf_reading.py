@@ -50,6 +50,27 @@ def letters_of(pdf: bytes) -> list[Letter]:
     return found
 
 
+def same_line(lines: list[str], *words: str) -> bool:
+    """Whether a line says just these words."""
+    return any(line.split() == " ".join(words).split() for line in lines)
+
+
+def overlapping(letters: list[Letter]) -> list[tuple[str, str]]:
+    """Letters whose middle lies inside another letter."""
+    found = []
+    for one in letters:
+        x, y = (one.left + one.right) / 2, (one.bottom + one.top) / 2
+        found += [
+            (one.text, other.text)
+            for other in letters
+            if other is not one
+            and other.page == one.page
+            and other.left < x < other.right
+            and other.bottom < y < other.top
+        ]
+    return found
+
+
 def glyphs_of(pdf: bytes) -> dict[str, set[int]]:
     """The numbers of the glyphs that are drawn, by the name of their embedded font."""
     glyphs: dict[str, set[int]] = defaultdict(set)

@@ -26,6 +26,11 @@ def usd(amount: Decimal) -> str:
     return f"USD {cents(amount):,.2f}"
 
 
+def signed_usd(amount: Decimal) -> str:
+    """`USD 1,250.00`; what takes away has a minus sign before that."""
+    return f"\N{MINUS SIGN} {usd(-amount)}" if amount < 0 else usd(abs(amount))
+
+
 def long_day(day: date) -> str:
     """`5 February 2026`"""
     return f"{day.day} {day:%B %Y}"

@@ -177,11 +177,19 @@ async def tell_of_cancellation(tx: Transaction, cancelled: Invoice) -> None:
 async def _mails_about(
     invoices: Sequence[Invoice], session: Session | None
 ) -> dict[InvoiceId, list[InvoiceNotification]]:
-    """The e-mails about these invoices, oldest first, for each about which there is one."""
+    """The e-mails about these invoices, oldest first, for each about which there is one.
+
+    Neither what was noted and never sent, nor a statement: that is not about the one invoice that
+    it hangs on.
+    """
     found: defaultdict[InvoiceId, list[InvoiceNotification]] = defaultdict(list)
     ids = {InvoiceId(invoice.id) for invoice in invoices}
     for row in await list_notifications(ids, session=session):
-        if row.notification_type is not NotificationType.INVOICE_VIEWED:  # no e-mail, but a note
+        is_note = (
+            row.notification_type is NotificationType.INVOICE_VIEWED
+            or row.status is NotificationStatus.UNSUBSCRIBED
+        )
+        if not is_note and row.statement_tone is None:
             found[row.invoice_id].append(row)
     return dict(found)
 

@@ -76,7 +76,7 @@ def mail_entry(invoice: Invoice, queued: InvoiceNotification, step: str = "") ->
     INVOICE_SENT_TO_CUSTOMER is the action of the seed that comes nearest: the invoice was handed
     over for sending. Whether it arrived at the mail server, EMAIL_SENT or EMAIL_FAILED will tell.
     """
-    what = f"{queued.notification_type} {step}".strip()
+    what, tone = f"{queued.title} {step}".strip(), queued.statement_tone
     is_unwanted = queued.status is NotificationStatus.UNSUBSCRIBED
     how = "not sent, unsubscribed" if is_unwanted else f"queued to {queued.sent_to}"
     return NewEntry(
@@ -87,6 +87,7 @@ def mail_entry(invoice: Invoice, queued: InvoiceNotification, step: str = "") ->
             "notificationId": queued.id,
             "notificationType": queued.notification_type,
             **({"step": step} if step else {}),
+            **({"statementTone": tone} if tone else {}),
             "sentTo": queued.sent_to,
         },
     )

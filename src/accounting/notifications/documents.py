@@ -19,6 +19,8 @@ from accounting.notifications.rules import (
     NotificationNotFound,
     NotificationStatus,
     NotificationType,
+    StatementTone,
+    statement_tone_of,
 )
 
 CC_ADDRESSES_MAX: Final = 20
@@ -93,6 +95,20 @@ class InvoiceNotification(BaseDocument):
     def state(self) -> MailState:
         return _state(self.status, self.failure_reason, self.handed_over_at)
 
+    @property
+    def statement_tone(self) -> StatementTone | None:
+        """The tone of a statement of the customer's account; None for an e-mail about the invoice.
+
+        A statement hangs on an invoice since every e-mail does, and is not about that one alone.
+        """
+        return statement_tone_of(self.dedupe_key)
+
+    @property
+    def title(self) -> str:
+        """What it is, in the words of the trail: `OVERDUE_REMINDER (FIRM statement)`."""
+        tone = self.statement_tone
+        return f"{self.notification_type} ({tone} statement)" if tone else self.notification_type
+
 
 @dataclass(frozen=True, slots=True)
 class MailState:
@@ -135,6 +151,23 @@ async def find_by_keys(
     """Those e-mails that were queued before under one of these keys, by key."""
     found = InvoiceNotification.find({"dedupeKey": {"$in": list(keys)}}, session=session)
     return {row.dedupe_key: row async for row in found}
+
+
+async def find_view_tokens(invoice_ids: Iterable[ObjectId], sent_to: str) -> dict[ObjectId, str]:
+    """The token of the last e-mail about each of these invoices that went to this address.
+
+    It leads to the invoice's page, and the reader has it already.
+    """
+    rows = InvoiceNotification.get_motor_collection().find(
+        {
+            "invoiceId": {"$in": list(invoice_ids)},
+            "sentTo": sent_to,
+            "status": NotificationStatus.SENT,
+            "notificationType": {"$ne": NotificationType.INVOICE_VIEWED},  # its token is unknown
+        },
+        {"invoiceId": 1, "viewToken": 1},
+    )
+    return {raw["invoiceId"]: raw["viewToken"] async for raw in rows.sort("_id", 1)}
 
 
 async def find_states(

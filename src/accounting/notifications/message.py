@@ -73,7 +73,7 @@ class Content:
     subject: str
     template: str
     """The name of the templates, without `.html` and `.txt`."""
-    words: Mapping[str, str | bool]
+    words: Mapping[str, object]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ FAILURE_REASON_LENGTH_MAX: Final = 500
 # what goes beyond is a loop, or a script gone wild, and is stopped before the address is lost.
 DAILY_MAILS_MAX: Final = 50
 
+_STATEMENT: Final = "statement"
+
 PUT_OFF_REASON: Final = (
     f"{DAILY_MAILS_MAX} e-mails went to this address today, which is the most; it goes on tomorrow"
 )
@@ -38,6 +40,22 @@ class NotificationType(StrEnum):
     PAYMENT_RECEIVED = "PAYMENT_RECEIVED"
     INVOICE_VIEWED = "INVOICE_VIEWED"
     INVOICE_CANCELLED = "INVOICE_CANCELLED"
+
+
+class StatementTone(StrEnum):
+    """How a statement brings an account to mind: each time more plainly."""
+
+    FRIENDLY = "FRIENDLY"
+    FIRM = "FIRM"
+    FINAL = "FINAL"
+
+    @property
+    def notification_type(self) -> NotificationType:
+        """As what it is stored: the seed has no kind for statements, and these are reminders."""
+        is_friendly = self is StatementTone.FRIENDLY
+        return (
+            NotificationType.PAYMENT_REMINDER if is_friendly else NotificationType.OVERDUE_REMINDER
+        )
 
 
 # What a customer can do without; everything else tells him what he has to know.
@@ -94,6 +112,20 @@ def outcome_unknown(why: str) -> str:
 def dedupe_key(notification_type: NotificationType, invoice_id: ObjectId, step: str = "") -> str:
     """The key that lets one e-mail of a kind, and of a step of it, exist per invoice."""
     return ":".join(part for part in (notification_type, str(invoice_id), step) if part)
+
+
+def statement_step(tone: StatementTone, asked: ObjectId) -> str:
+    """The step that makes an e-mail a statement of the whole account and not about its invoice.
+
+    `asked` tells one wish for it from another.
+    """
+    return f"{_STATEMENT}:{tone}:{asked}"
+
+
+def statement_tone_of(dedupe_key: str) -> StatementTone | None:
+    """The tone of the statement that this key was made for; None for any other e-mail."""
+    what, _, rest = step_of(dedupe_key).partition(":")
+    return StatementTone(rest.partition(":")[0]) if what == _STATEMENT else None
 
 
 def step_of(dedupe_key: str) -> str:

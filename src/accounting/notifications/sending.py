@@ -266,7 +266,7 @@ async def _end_attempt(
         tx,
         action,
         (EntityType.INVOICE, ended.invoice_id),
-        f"E-mail {ended.notification_type} {words}",
+        f"E-mail {ended.title} {words}",
         before=claimed.snapshot(),
         after={**ended.snapshot(), "notificationId": ended.id},
     )

@@ -40,28 +40,10 @@ class NewNotification:
     run_id: ObjectId | None = None
 
 
-async def queue_notification(
-    tx: Transaction,
-    notification_type: NotificationType,
-    invoice_id: ObjectId,
-    *,
-    to: str,
-    cc: Sequence[str],
-    dedupe_key: str,
-) -> InvoiceNotification:
-    """Write a PENDING e-mail in the transaction of the change; a worker sends it after the commit.
-
-    Raises a duplicate key when this e-mail was queued before.
-    """
-    new = NewNotification(notification_type, invoice_id, to, cc, dedupe_key)
-    [notification] = await queue_notifications(tx, [new])
-    return notification
-
-
 async def queue_notifications(
     tx: Transaction, mails: Sequence[NewNotification]
 ) -> list[InvoiceNotification]:
-    """Write many PENDING e-mails at once; what `queue_notification` does for each, in their order.
+    """Write PENDING e-mails in the transaction of the change; workers send them after the commit.
 
     Raises a duplicate key when one of them was queued before.
     """
@@ -115,7 +97,7 @@ async def requeue_notification(
         tx,
         AuditAction.EMAIL_RETRY,
         (EntityType.INVOICE, queued.invoice_id),
-        f"E-mail {queued.notification_type} queued again to {to}",
+        f"E-mail {queued.title} queued again to {to}",
         before=failed.snapshot(),
         after={**queued.snapshot(), "notificationId": queued.id},
     )
@@ -146,7 +128,7 @@ async def withdraw_notifications(
             NewEntry(
                 AuditAction.EMAIL_FAILED,
                 (EntityType.INVOICE, ended.invoice_id),
-                f"E-mail {ended.notification_type} not sent: {reason}",
+                f"E-mail {ended.title} not sent: {reason}",
                 before=row.snapshot(),
                 after={**ended.snapshot(), "notificationId": ended.id},
             )
@@ -154,8 +136,7 @@ async def withdraw_notifications(
     await record_all(tx, entries)
 
 
-async def delete_notifications(tx: Transaction, invoice_id: ObjectId) -> None:
-    """Delete the e-mails of an invoice that is deleted itself; the audit trail remembers them."""
-    await InvoiceNotification.find({"invoiceId": invoice_id}, session=tx.session).delete(
-        session=tx.session
-    )
+async def delete_notifications(tx: Transaction, *invoice_ids: ObjectId) -> None:
+    """Delete the e-mails of invoices that go themselves; the audit trail remembers them."""
+    of_these = {"invoiceId": {"$in": list(invoice_ids)}}
+    await InvoiceNotification.find(of_these, session=tx.session).delete(session=tx.session)

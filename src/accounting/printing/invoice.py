@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -12,12 +11,9 @@ from typing import Any, Final
 
 from accounting.money import ZERO
 from accounting.printing.company import Company
+from accounting.printing.letterhead import words_of_letterhead
 from accounting.printing.typesetting import typeset
 from accounting.wording import long_day, long_month, one_line, usd
-
-# Chinese and Japanese share code points for characters that they draw differently; only Japanese
-# also writes kana.
-_KANA: Final = re.compile("[\u3041-\u30ff]")
 
 
 class Stamp(StrEnum):
@@ -82,18 +78,15 @@ async def render_invoice_in_thread(facts: PrintedInvoice, company: Company) -> b
 
 def words_of(facts: PrintedInvoice, company: Company) -> dict[str, Any]:
     """Everything as a customer reads it, on paper and on the page; templates only place it."""
-    billed_to = [facts.company_name or "", facts.customer_name, facts.customer_email]
-    customer = [line for line in map(one_line, billed_to) if line]
+    billed_to = [facts.company_name, facts.customer_name, facts.customer_email]
     period = long_month(facts.billing_period) if facts.billing_period else ""
     dates = [("Invoice date", long_day(facts.issued_on)), ("Due date", long_day(facts.due_on))]
-    is_japanese = any(map(_KANA.search, [*customer, company.name, *company.address]))
     return {
+        **words_of_letterhead(company, billed_to),
         "number": one_line(facts.invoice_number),
         "status": facts.status.value,
         "tone": _TONES[facts.status],
         "note": _note(facts),
-        "company": _words_of_company(company),
-        "customer": customer,
         "dates": [*dates, ("Billing period", period)] if period else dates,
         "description": "Miner hosting",
         "period": period,
@@ -103,15 +96,7 @@ def words_of(facts: PrintedInvoice, company: Company) -> dict[str, Any]:
         "paid": f"\N{MINUS SIGN} {usd(facts.amount_paid)}" if facts.amount_paid else usd(ZERO),
         "balance_due": usd(facts.balance_due),
         "payment": company.payment_instructions if facts.balance_due > ZERO else [],
-        "cjk_font": f"Noto Sans CJK {'JP' if is_japanese else 'SC'}",
     }
-
-
-def _words_of_company(company: Company) -> dict[str, object]:
-    tax_id = [f"Tax ID {company.tax_id}"] if company.tax_id else []
-    email = [company.email] if company.email else []
-    lines = [*company.address, *tax_id, *email]
-    return {"name": company.name, "logo": company.logo, "lines": lines}
 
 
 def _note(facts: PrintedInvoice) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from accounting.clock import business_day
+from accounting.db.found import Found
 from accounting.ids import ObjectId
 from accounting.invoices.documents import Invoice
 from accounting.invoices.rules import OPEN_STATUSES, InvoiceStatus, is_overdue
@@ -17,12 +19,13 @@ from accounting.money import ZERO
 from accounting.payments.documents import InvoicePayment
 from accounting.platform.reader import Platform, get_customer
 from accounting.platform.rules import UserId
+from accounting.reports.archived import check_not_archived, find_archived
 from accounting.reports.rules import EntryKind, Movement, Statement, age, check_range, draw_up
 
 # So many payments are looked up at once.
 BATCH_INVOICES: Final = 1_000
 
-_FIELDS: Final = (
+MOVEMENT_FIELDS: Final = (
     *("invoiceNumber", "status", "totalAmount", "amountPaid", "issuedDate", "dueDate"),
     *("cancelledDate", "refundedDate"),
 )
@@ -72,31 +75,52 @@ async def read_statement(
 ) -> Statement:
     """A customer's statement over business days, both included.
 
-    Raises CustomerNotFound, RangeNotValid.
+    Raises CustomerNotFound, RangeNotValid, RangeArchived.
     """
     await get_customer(platform, customer_id)
     check_range(first, last)
-    movements = [movement async for movement in _movements(customer_id, zone)]
-    return draw_up(movements, first, last)
+    archived = await find_archived(customer_id)
+    while True:
+        check_not_archived(archived, customer_id, first)
+        movements = [movement async for movement in _movements(customer_id, zone)]
+        before, archived = archived, await find_archived(customer_id)
+        # Else an invoice may have been read before it was archived, and its payments after that.
+        if archived == before:
+            return draw_up(movements, first, last)
 
 
 async def _movements(customer_id: UserId, zone: ZoneInfo) -> AsyncIterator[Movement]:
     """Everything that ever moved the account, except what was taken back as if never done."""
     found = Invoice.get_motor_collection().find(
-        {"userId": customer_id, "issuedDate": {"$ne": None}}, dict.fromkeys(_FIELDS, 1)
+        {"userId": customer_id, "issuedDate": {"$ne": None}}, dict.fromkeys(MOVEMENT_FIELDS, 1)
     )
     while invoices := await found.to_list(BATCH_INVOICES):
-        by_id = {raw["_id"]: raw for raw in invoices}
+        links = await find_links(raw["_id"] for raw in invoices)
         for raw in invoices:
-            for movement in _of_invoice(raw, zone):
-                yield movement
-        links = InvoicePayment.get_motor_collection().find({"invoiceId": {"$in": list(by_id)}})
-        async for link in links:
-            for movement in _of_payment(link, by_id[link["invoiceId"]], zone):
+            for movement in movements_of(raw, links[raw["_id"]], zone):
                 yield movement
 
 
-def _of_invoice(raw: dict[str, Any], zone: ZoneInfo) -> list[Movement]:
+async def find_links(invoice_ids: Iterable[ObjectId]) -> defaultdict[ObjectId, list[Found]]:
+    """The payments of these invoices as they are stored, by invoice."""
+    links: defaultdict[ObjectId, list[Found]] = defaultdict(list)
+    found = InvoicePayment.get_motor_collection().find({"invoiceId": {"$in": list(invoice_ids)}})
+    async for link in found:
+        links[link["invoiceId"]].append(link)
+    return links
+
+
+def movements_of(
+    invoice: Mapping[str, Any], links: Iterable[Mapping[str, Any]], zone: ZoneInfo
+) -> list[Movement]:
+    """What an issued invoice, as it is stored with MOVEMENT_FIELDS, did to its account."""
+    movements = _of_invoice(invoice, zone)
+    for link in links:
+        movements += _of_payment(link, invoice, zone)
+    return movements
+
+
+def _of_invoice(raw: Mapping[str, Any], zone: ZoneInfo) -> list[Movement]:
     total = raw["totalAmount"]
     movements = [_movement(raw, EntryKind.INVOICE, raw["issuedDate"], total, zone)]
     # A refund gives the payments back and ends the invoice, so both of its sides are undone.
@@ -109,7 +133,9 @@ def _of_invoice(raw: dict[str, Any], zone: ZoneInfo) -> list[Movement]:
     return movements
 
 
-def _of_payment(link: dict[str, Any], invoice: dict[str, Any], zone: ZoneInfo) -> list[Movement]:
+def _of_payment(
+    link: Mapping[str, Any], invoice: Mapping[str, Any], zone: ZoneInfo
+) -> list[Movement]:
     amount, reference = link["amountPaid"], ObjectId(link["costPaymentId"])
     paid = _movement(invoice, EntryKind.PAYMENT, link["paidDate"], -amount, zone, reference)
     if link.get("refundedDate") is None:
@@ -119,7 +145,7 @@ def _of_payment(link: dict[str, Any], invoice: dict[str, Any], zone: ZoneInfo) -
 
 
 def _movement(
-    invoice: dict[str, Any],
+    invoice: Mapping[str, Any],
     kind: EntryKind,
     at: datetime,
     amount: Decimal,

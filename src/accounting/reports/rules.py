@@ -7,7 +7,7 @@ invoices, the sum of total minus paid.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -23,6 +23,14 @@ STATEMENT_DAYS_MAX: Final = 3_660
 _BUCKET_ENDS: Final = ((0, "current"), (30, "1-30"), (60, "31-60"), (90, "61-90"))
 OLDEST_BUCKET: Final = "90+"
 BUCKETS: Final = (*(name for _, name in _BUCKET_ENDS), OLDEST_BUCKET)
+# As customers read them, in e-mails and on paper.
+_WORDS_OF_BUCKET: Final = {
+    "current": "Not yet due",
+    "1-30": "1 to 30 days",
+    "31-60": "31 to 60 days",
+    "61-90": "61 to 90 days",
+    OLDEST_BUCKET: "Over 90 days",
+}
 
 
 class EntryKind(StrEnum):
@@ -78,6 +86,12 @@ class Statement:
     aging: dict[str, Decimal]
 
 
+def range_of_statement(first: date | None, last: date | None, today: date) -> tuple[date, date]:
+    """The days of a statement, both included: the current year up to today unless given."""
+    last = last or today
+    return first or date(last.year, 1, 1), last
+
+
 def check_range(first: date, last: date) -> None:
     """Raises RangeNotValid."""
     if not 0 <= (last - first).days < STATEMENT_DAYS_MAX:
@@ -124,6 +138,11 @@ def age(open_amounts: Iterable[tuple[Decimal, date]], on: date) -> dict[str, Dec
     for amount, due in open_amounts:
         sums[bucket_of(due, on)] += amount
     return sums
+
+
+def aging_in_words(aging: Mapping[str, Decimal]) -> list[tuple[str, Decimal]]:
+    """Each bucket as customers read it, and its sum."""
+    return [(_WORDS_OF_BUCKET[bucket], amount) for bucket, amount in aging.items()]
 
 
 def bucket_of(due: date, on: date) -> str:

@@ -42,22 +42,28 @@ from accounting.notifications.sending import MailWithheld
 from accounting.optouts.service import is_opted_out
 from accounting.payments.service import list_payments
 from accounting.worker.papers import frozen_pdf
+from accounting.worker.statements import write_statement
 
 Write: TypeAlias = Callable[[Services, InvoiceNotification, Invoice], Awaitable[Content]]
 
 
 async def compose(services: Services, notification: InvoiceNotification) -> EmailMessage:
-    """Write the e-mail of this row from the invoice as it is now.
+    """Write the e-mail of this row from the invoice, or the whole account, as it is now.
 
-    Raises InvoiceNotFound, UndeliverableAddress; MailWithheld when it has nothing to say any more.
+    Raises InvoiceNotFound, UndeliverableAddress; MailWithheld when it has nothing to say any more;
+    for a statement CustomerNotFound, RangeArchived, StatementTooLong.
     """
     invoice = await get_invoice(notification.invoice_id)
-    kind = notification.notification_type
-    if reason := why_withheld(kind, invoice.status):
+    kind, tone = notification.notification_type, notification.statement_tone
+    if tone is None and (reason := why_withheld(kind, invoice.status)):
         raise MailWithheld(reason)
     if kind in REMINDERS and await is_opted_out(invoice.user_id):
         raise MailWithheld(UNSUBSCRIBED_REASON, NotificationStatus.UNSUBSCRIBED)
-    content = await CONTENTS[kind](services, notification, invoice)
+    if tone is None:
+        content = await CONTENTS[kind](services, notification, invoice)
+        pdf = await _paper(services, invoice) if kind in _WITH_PDF else None
+    else:
+        content, pdf = await write_statement(services, notification, invoice, tone)
     sender = services.settings.mail_from
     envelope = Envelope(
         sender=sender,
@@ -66,12 +72,7 @@ async def compose(services: Services, notification: InvoiceNotification) -> Emai
         message_id=f"<{notification.id}@{parse_mailbox(sender).domain}>",
         date=services.db.clock(),
     )
-    return compose_mail(
-        content,
-        envelope,
-        _links(services, notification),
-        await _paper(services, invoice) if kind in _WITH_PDF else None,
-    )
+    return compose_mail(content, envelope, _links(services, notification), pdf)
 
 
 async def _invoice_issued(

@@ -20,12 +20,13 @@ from accounting.printing.invoice import (
 from accounting.printing.logo import logo_as_svg
 from pdf_reading import (
     NOTDEF,
-    Letter,
     glyphs_of,
     images_of,
     letters_of,
     lines_of,
+    overlapping,
     reader_of,
+    same_line,
     standards_of,
     text_of,
 )
@@ -65,10 +66,6 @@ MARKUP = [
     "{{ 7 * 7 }} [#words] ]]",
     '#panic("and-one-that-is-longer-than-a-column")',
 ]
-
-
-def same_line(lines: list[str], *words: str) -> bool:
-    return any(line.split() == " ".join(words).split() for line in lines)
 
 
 def test_every_fact_is_on_the_paper() -> None:
@@ -218,22 +215,6 @@ def test_longest_values_stay_inside_their_columns() -> None:
     assert max(letter.right for letter in letters) <= PAGE_WIDTH_POINTS - MARGIN_POINTS + 1
     assert min(letter.bottom for letter in letters) > 0
     assert overlapping(letters) == []
-
-
-def overlapping(letters: list[Letter]) -> list[tuple[str, str]]:
-    """Letters whose middle lies inside another letter."""
-    found = []
-    for one in letters:
-        x, y = (one.left + one.right) / 2, (one.bottom + one.top) / 2
-        found += [
-            (one.text, other.text)
-            for other in letters
-            if other is not one
-            and other.page == one.page
-            and other.left < x < other.right
-            and other.bottom < y < other.top
-        ]
-    return found
 
 
 def test_a_long_word_can_be_copied_whole() -> None:

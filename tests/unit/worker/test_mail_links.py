@@ -8,7 +8,7 @@ from accounting.bootstrap import Services
 from accounting.ids import ObjectId, new_id
 from accounting.invoices.documents import Invoice
 from accounting.notifications.rules import NotificationStatus, NotificationType, dedupe_key
-from accounting.notifications.service import queue_notification
+from accounting.notifications.service import NewNotification, queue_notifications
 from accounting.optouts.service import UsedLink, opt_out
 from accounting.worker.delivery import deliver_due
 from accounting.worker.papers import frozen_pdf
@@ -61,16 +61,10 @@ async def test_who_unsubscribed_still_gets_invoices_and_confirmations(
     await unsubscribe(services, invoice)
 
     await pay(services, platform, invoice)
-    kind = NotificationType.INVOICE_ISSUED
-    await services.db.run(
-        ADMIN,
-        queue_notification,
-        kind,
-        ObjectId(invoice.id),
-        to="ada@example.com",
-        cc=[],
-        dedupe_key=dedupe_key(kind, ObjectId(invoice.id), str(new_id())),
-    )
+    kind, invoice_id = NotificationType.INVOICE_ISSUED, ObjectId(invoice.id)
+    key = dedupe_key(kind, invoice_id, str(new_id()))
+    mail = NewNotification(kind, invoice_id, "ada@example.com", [], key)
+    await services.db.run(ADMIN, queue_notifications, [mail])
 
     assert await deliver_due(services, mailer) == {NotificationStatus.SENT: 2}
 

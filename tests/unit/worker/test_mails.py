@@ -22,7 +22,7 @@ from accounting.notifications.rules import (
     NotificationType,
     dedupe_key,
 )
-from accounting.notifications.service import queue_notification
+from accounting.notifications.service import NewNotification, queue_notifications
 from accounting.worker.delivery import deliver_due
 from accounting.worker.mails import CONTENTS
 from api_app import settings
@@ -45,15 +45,9 @@ def services(db: TestDatabase, platform: FakePlatform) -> Services:
 async def queue(
     services: Services, kind: NotificationType, invoice: Invoice, step: str = ""
 ) -> None:
-    await services.db.run(
-        ADMIN,
-        queue_notification,
-        kind,
-        ObjectId(invoice.id),
-        to="ada@example.com",
-        cc=[],
-        dedupe_key=dedupe_key(kind, ObjectId(invoice.id), step),
-    )
+    key = dedupe_key(kind, ObjectId(invoice.id), step)
+    mail = NewNotification(kind, ObjectId(invoice.id), "ada@example.com", [], key)
+    await services.db.run(ADMIN, queue_notifications, [mail])
 
 
 def test_every_kind_but_a_view_is_written() -> None:
@@ -235,6 +229,7 @@ async def test_a_cancellation_is_told_with_its_reason(
         (NotificationType.PAYMENT_RECEIVED, str(new_id()), PAYMENT_GONE),
         (NotificationType.INVOICE_VIEWED, "", "no e-mail tells of INVOICE_VIEWED"),
     ],
+    ids=["not cancelled", "not overdue", "payment gone", "no e-mail"],
 )
 async def test_a_mail_that_would_not_be_true_is_withheld(
     services: Services,

@@ -93,3 +93,10 @@ def test_what_no_invoice_needs_is_deleted_at_night() -> None:
 def test_the_jobs_that_are_sent_have_their_tasks() -> None:
     assert tasks.freeze.name == FREEZE_JOB
     assert tasks.deliver.name == DELIVER_JOB
+
+
+def test_the_figures_are_brought_up_to_date_each_minute() -> None:
+    entry = make_celery(settings()).conf.beat_schedule[tasks.FIGURES_JOB]
+
+    assert entry["task"] == tasks.refresh_figures.name
+    assert (entry["schedule"], entry["options"]["expires"]) == (60, 60)
