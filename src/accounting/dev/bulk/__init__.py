@@ -1,0 +1,1 @@
+"""Demo data in bulk: years of invoices of many customers, for trying and measuring large stores."""
