@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +18,7 @@ from accounting.bootstrap import UNNAMED_COMPANY, Services
 from accounting.clock import utc_now
 from accounting.ids import ObjectId
 from accounting.links import BASE_PATH
+from accounting.platform.customers import CustomerBook
 from accounting.printing.company import Company
 from accounting.settings import Settings
 from builders import TERMS
@@ -60,6 +62,7 @@ async def an_api(
     configured: Settings | None = None,
     users: UserDirectory | None = None,
     company: Company = UNNAMED_COMPANY,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the real application; `Authorization` is the test's to set."""
     configured = configured or settings()
@@ -67,7 +70,10 @@ async def an_api(
 
     redis = Redis.from_url(configured.redis_url.get_secret_value())
     users = users or UserDirectory(platform)
-    APP.app.state.update({"services": services, "redis": redis, "users": users})
+    customers = CustomerBook(platform, monotonic=monotonic)
+    APP.app.state.update(
+        {"services": services, "redis": redis, "users": users, "customers": customers}
+    )
     # What an earlier test's application found out about its servers does not hold for this one.
     for remembered in ("rate_limit_rests_until", "readiness"):
         APP.app.state.pop(remembered, None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from email.message import EmailMessage
@@ -15,6 +16,7 @@ from accounting.platform.rules import (
     CostPayment,
     CostPaymentId,
     CostPaymentUnusable,
+    CustomerEntry,
     PlatformUser,
     UserId,
 )
@@ -54,6 +56,10 @@ class MemoryDatabase(TestDatabase):
 
     def __init__(self, mongo: Any, *, clock: Clock = utc_now, enqueue: Enqueue = drop_jobs) -> None:
         super().__init__(mongo, clock=clock, enqueue=enqueue)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[None]:
+        yield None
 
     async def run(  # type: ignore[override]
         self, actor: Actor, use_case: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
@@ -101,6 +107,16 @@ class FakePlatform:
             )
         ]
         return [user_id for user_id in found if among is None or user_id in set(among)][:limit]
+
+    async def walk_customers(self) -> AsyncIterator[list[CustomerEntry]]:
+        yield [
+            CustomerEntry(user.id, user.name, user.email, user.company_name)
+            for user in self.users.values()
+            if user.is_customer
+        ]
+
+    async def digest_customers(self) -> object | None:
+        return [entry async for part in self.walk_customers() for entry in part]
 
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None:
         return self.cost_payments.get(cost_payment_id)

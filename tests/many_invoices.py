@@ -74,6 +74,7 @@ def _an_invoice(
         "status": status.value,
         "invoiceGeneratedDate": generated,
         "issuedDate": issued,
+        "issuedDay": issued and issued.replace(hour=0, minute=0, second=0, microsecond=0),
         "dueDate": generated + timedelta(days=dice.choice([14, 30, 30, 30, 60])),
         "paidDate": paid,
         "billingPeriod": f"{created:%Y-%m}",

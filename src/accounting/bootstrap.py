@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from beanie import init_beanie
 
 from accounting.access.needs import SERVICE
 from accounting.access.review import require_rights
+from accounting.archiving.documents import Archive
 from accounting.audit.documents import AuditHead, AuditLog, AuditSeal
 from accounting.clock import Clock, utc_now
 from accounting.db.client import MongoDatabase, check_server, open_client, open_database
@@ -18,6 +19,7 @@ from accounting.db.database import Database, Enqueue, drop_jobs
 from accounting.db.document import BaseDocument
 from accounting.db.privileges import read_rights
 from accounting.db.schema import CollectionSpec, collection_spec
+from accounting.db.totals import Totals
 from accounting.errors import Misconfigured
 from accounting.idempotency.documents import IdempotencyKey
 from accounting.invoices.documents import AccountingCounter, Invoice
@@ -31,6 +33,9 @@ from accounting.platform.reader import MongoPlatform, Platform
 from accounting.pricing.documents import CustomerPricingConfig
 from accounting.printing.company import Company, load_company
 from accounting.recurring.documents import RecurringInvoice
+from accounting.reports.archived import ArchivedAccount
+from accounting.reports.dashboard import DashboardReader
+from accounting.reports.documents import FiguresPart, FiguresTotal
 from accounting.runs.documents import AccountingRun
 from accounting.settings import Settings
 
@@ -51,6 +56,10 @@ DOCUMENTS: Final[Sequence[type[BaseDocument]]] = (
     InvoicePdf,
     InvoicePdfChunk,
     MailOptout,
+    Archive,
+    ArchivedAccount,
+    FiguresTotal,
+    FiguresPart,
 )
 # Who bills where nothing is configured: what `company_of` makes of the default sender.
 UNNAMED_COMPANY: Final = Company(name="Accounting", email="accounting@localhost")
@@ -65,6 +74,8 @@ class Services:
     terms: BillingTerms
     settings: Settings
     company: Company = UNNAMED_COMPANY
+    dashboard: DashboardReader = field(default_factory=DashboardReader)
+    totals: Totals = field(default_factory=Totals)
 
 
 def collection_specs() -> list[CollectionSpec]:

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from accounting.wording import long_day, long_month, one_line, usd
+from accounting.wording import long_day, long_month, one_line, signed_usd, usd
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,12 @@ from accounting.wording import long_day, long_month, one_line, usd
 )
 def test_money_has_its_currency_separators_and_two_places(amount: str, written: str) -> None:
     assert usd(Decimal(amount)) == written
+
+
+def test_what_takes_away_has_a_minus_sign_before_its_currency() -> None:
+    assert signed_usd(Decimal("-1250.5")) == "\N{MINUS SIGN} USD 1,250.50"
+    assert signed_usd(Decimal("1250.50")) == "USD 1,250.50"
+    assert signed_usd(Decimal("-0.00")) == "USD 0.00"
 
 
 def test_days_and_months_are_written_out() -> None:

@@ -54,6 +54,10 @@ OUR_COLLECTIONS: Final[Mapping[str, Need]] = {
     "invoice_pdfs.files": Need(_READ | _INSERT | _REMOVE, "PDFs"),
     "invoice_pdfs.chunks": Need(_READ | _INSERT | _REMOVE, "PDFs"),
     "mail_optouts": Need(_READ | _INSERT | _REMOVE, "unsubscribing from reminders"),
+    "accounting_archives": Need(_READ | _INSERT | _UPDATE, "archiving"),
+    "archived_accounts": Need(_READ | _INSERT | _UPDATE, "archiving, and statements after it"),
+    "accounting_figures": Need(_READ | _INSERT | _UPDATE | _REMOVE, "the dashboard"),
+    "accounting_figures_parts": Need(_READ | _INSERT | _UPDATE | _REMOVE, "the dashboard"),
 }
 _FIND: Final = frozenset({"find"})
 # The platform's, as far as the service reads them. MongoDB has no rights on single fields:

@@ -21,8 +21,11 @@ from accounting.api.accounts import AccountController
 from accounting.api.answer_headers import AnswerHeaders
 from accounting.api.audit_logs import AuditLogController
 from accounting.api.auth import Authentication, UserDirectory, require_role
+from accounting.api.customer_lists import CustomerListController
 from accounting.api.customers import CustomerController
+from accounting.api.dashboard import DashboardController
 from accounting.api.errors import exception_handlers
+from accounting.api.exports import InvoiceExportController
 from accounting.api.generation import GenerationController
 from accounting.api.health import live, metrics, ready
 from accounting.api.invoice_actions import InvoiceActionController
@@ -38,8 +41,10 @@ from accounting.api.queries import refuse_unknown_parameters
 from accounting.api.rate_limit import RedisClient, limit_rate, open_redis
 from accounting.api.recurring_invoices import RecurringInvoiceController
 from accounting.api.runs import BulkInvoiceController, RunController
+from accounting.api.statements import StatementController
 from accounting.bootstrap import Services, open_services
 from accounting.links import BASE_PATH
+from accounting.platform.customers import CustomerBook
 from accounting.settings import Settings, load_settings
 from accounting.worker.queue import CeleryQueue
 
@@ -65,6 +70,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
                         "services": services,
                         "redis": redis,
                         "users": UserDirectory(services.platform),
+                        "customers": CustomerBook(services.platform),
                     }
                 )
                 yield
@@ -76,26 +82,30 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
 
 
 def build_app(lifespan: Lifespan | None) -> ASGIApp:
-    """The routes and rules; the lifespan puts `services`, `redis` and `users` into the state."""
+    """The routes and rules; the lifespan puts `services`, `redis` and the like into the state."""
     api = Router(
         BASE_PATH,
         route_handlers=[
             InvoiceListController,
+            InvoiceExportController,
             InvoiceController,
             InvoiceActionController,
             InvoiceMailController,
             InvoicePaperController,
             PaymentController,
+            CustomerListController,
             CustomerController,
             PricingConfigController,
             CustomerPriceController,
             AccountController,
+            StatementController,
             RecurringInvoiceController,
             GenerationController,
             BulkInvoiceController,
             NotificationController,
             RunController,
             AuditLogController,
+            DashboardController,
         ],
         middleware=[DefineMiddleware(Authentication)],
         guards=[require_role, limit_rate, refuse_unknown_parameters],
@@ -110,6 +120,7 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
         dependencies={
             "services": Provide(_provide_services, sync_to_thread=False),
             "redis": Provide(_provide_redis, sync_to_thread=False),
+            "customers": Provide(_provide_customers, sync_to_thread=False),
         },
         exception_handlers=exception_handlers(),
         lifespan=[lifespan] if lifespan else [],
@@ -138,6 +149,11 @@ def _provide_services(state: State) -> Services:
 def _provide_redis(state: State) -> RedisClient:
     redis: RedisClient = state.redis
     return redis
+
+
+def _provide_customers(state: State) -> CustomerBook:
+    customers: CustomerBook = state.customers
+    return customers
 
 
 def _docs_assets() -> Router:

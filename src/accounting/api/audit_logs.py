@@ -58,7 +58,12 @@ class AuditLogController(Controller):
             created_from=check_day("from", from_),
             created_to=check_day("to", to),
         )
-        found = await list_entries(wanted, services.terms.zone, to_window(page, limit, cursor))
+        found = await list_entries(
+            wanted,
+            services.terms.zone,
+            to_window(page, limit, cursor),
+            totals=services.totals,
+        )
         trail = await view_trail(services.platform, found.items)
         return AuditLogListView(
             audit_logs=trail.audit_logs,

@@ -33,7 +33,11 @@ from accounting.db.database import Session
 from accounting.invoices.documents import Invoice
 from accounting.invoices.rules import InvoiceId, InvoiceStatus, is_overdue
 from accounting.notifications.documents import list_notifications
-from accounting.notifications.rules import NotificationStatus, NotificationType
+from accounting.notifications.rules import (
+    NotificationStatus,
+    NotificationType,
+    StatementTone,
+)
 from accounting.payments.service import list_payments
 from accounting.platform.reader import Platform
 from accounting.platform.rules import PlatformUser, UserId
@@ -95,6 +99,16 @@ class NotificationView(BodyOut):
     id: IdOut
     invoice_id: IdOut
     notification_type: NotificationType
+    statement_tone: Annotated[
+        StatementTone | None,
+        Field(
+            description=(
+                "Set where the e-mail is a statement of the customer's whole account; its invoice "
+                "is only the one that it hangs on."
+            ),
+            examples=[None],
+        ),
+    ]
     sent_to: EmailOut
     cc_emails: list[Annotated[str, Field(examples=["billing@example.com"])]]
     status: Annotated[NotificationStatus, Field(examples=["SENT"])]

@@ -33,12 +33,13 @@ from accounting.db.database import Session
 from accounting.db.paging import PAGE_LIMIT_DEFAULT, to_window
 from accounting.ids import ObjectId
 from accounting.invoices.documents import find_invoices, list_invoice_ids
-from accounting.invoices.mailing import retry_email, send_email
+from accounting.invoices.mailing import send_email
 from accounting.invoices.rules import InvoiceStatus
 from accounting.links import BASE_PATH
 from accounting.notifications.documents import InvoiceNotification
 from accounting.notifications.listing import NotificationFilter, list_emails
 from accounting.notifications.rules import NotificationStatus, NotificationType
+from accounting.reports.mailing import retry_mail
 
 # Every kind that is an e-mail; INVOICE_VIEWED is a note.
 EmailType: TypeAlias = Literal[
@@ -142,11 +143,11 @@ class NotificationController(Controller):
             request,
             services,
             lambda db: db.run(
-                request.user, retry_email, services.platform, services.terms, notification_id
+                request.user, retry_mail, services.platform, services.terms, notification_id
             ),
-            _view_one,
+            view_notification,
             status_code=HTTP_202_ACCEPTED,
-            headers=_where_to_follow,
+            headers=where_to_follow,
         )
 
 
@@ -178,9 +179,9 @@ class InvoiceMailController(Controller):
             lambda db: db.run(
                 request.user, send_email, services.platform, services.terms, invoice_id, kind
             ),
-            _view_one,
+            view_notification,
             status_code=HTTP_202_ACCEPTED,
-            headers=_where_to_follow,
+            headers=where_to_follow,
         )
 
 
@@ -200,12 +201,16 @@ async def view_notifications(
     ]
 
 
-async def _view_one(row: InvoiceNotification, session: Session | None) -> NotificationDetailView:
+async def view_notification(
+    row: InvoiceNotification, session: Session | None
+) -> NotificationDetailView:
+    """One e-mail with its invoice, as a write answers it."""
     [view] = await view_notifications([row], session=session)
     return view
 
 
-def _where_to_follow(row: InvoiceNotification) -> Mapping[str, str]:
+def where_to_follow(row: InvoiceNotification) -> Mapping[str, str]:
+    """The header that leads to the log, where it is seen what became of an e-mail."""
     return {"Location": f"{BASE_PATH}/notifications?invoiceId={row.invoice_id}"}
 
 

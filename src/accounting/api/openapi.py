@@ -28,9 +28,10 @@ _DESCRIPTION: Final = (
 _TAGS: Final = {
     "Invoices": "From draft to paid: create, issue, settle, cancel, refund; and how it came about.",
     "Payments": "Cost payments of the platform's wallet ledger, applied to invoices.",
-    "Customers": "A customer's cost payments, and settling his invoices with them.",
+    "Customers": "Who they are and what each owes; his payments, and settling his invoices.",
     "Prices": "What a customer pays per miner, from a day on; history, never edited.",
     "Recurring invoices": "Templates that bill a customer on a day of each month.",
+    "Dashboard": "Where the business stands at this moment.",
     "E-mails": "What was sent to customers about their invoices, what failed, and trying again.",
     "Runs": "Work on many invoices at once, done by the workers, with a result for each item.",
     "Audit": "Who did what, when and from where; append-only.",

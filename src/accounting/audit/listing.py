@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -13,10 +13,16 @@ from accounting.audit.documents import AuditLog
 from accounting.audit.rules import AuditAction, EntityType
 from accounting.clock import start_of_day
 from accounting.db.paging import Order, Page, Window, count_all, list_page
+from accounting.db.totals import Asked, Totals, count_all_of
 from accounting.ids import ObjectId
 
 NEWEST_FIRST: Final = Order("createdAt")
 BY_ENTITY: Final = "entityId_1_createdAt_1__id_1"
+# An entry bears the time at which its transaction began, which may be committed a minute later.
+SETTLES_AFTER_SECONDS: Final = 600
+ALWAYS: Final = {"$gte": datetime(1970, 1, 1, tzinfo=UTC)}
+# In this order: what narrows most.
+_COUNTED_BY: Final = ("entityId", "userId", "action", "entityType")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +55,28 @@ class AuditFilter:
         return query | ({"createdAt": created} if created else {})
 
 
-async def list_entries(wanted: AuditFilter, zone: ZoneInfo, window: Window) -> Page[AuditLog]:
-    """A page of entries, newest first. Raises CursorNotValid."""
+async def list_entries(
+    wanted: AuditFilter, zone: ZoneInfo, window: Window, *, totals: Totals | None = None
+) -> Page[AuditLog]:
+    """A page of entries, newest first; the total is exact. Raises CursorNotValid."""
     query = wanted.to_query(zone)
-    # Millions of entries are not counted one by one only to say how many there are in all.
-    total = None if query else partial(count_all, AuditLog)
     # Of one entity's few entries, any index looks good to the server, also with a sort.
     hint = BY_ENTITY if wanted.entity_id else None
+    total = partial(_count, query, totals)
     return await list_page(AuditLog, query, NEWEST_FIRST, window, hint=hint, total=total)
+
+
+async def _count(query: dict[str, Any], totals: Totals | None) -> int:
+    # Millions of entries are not counted one by one only to say how many there are in all.
+    if not query:
+        return await count_all(AuditLog)
+    name = next((name for name in _COUNTED_BY if name in query), None)
+    asked = Asked(
+        AuditLog,
+        {field: condition for field, condition in query.items() if field != "createdAt"},
+        f"{name}_1_createdAt_1__id_1" if name else "createdAt_1__id_1",
+        "createdAt",
+        query.get("createdAt", ALWAYS),
+        settles_after_seconds=SETTLES_AFTER_SECONDS,
+    )
+    return await (totals.count if totals else count_all_of)(asked)

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from accounting.cli.archive import archive_command
 from accounting.cli.audit import audit
 from accounting.cli.db import db
 from accounting.cli.demo import demo_command
@@ -43,6 +44,7 @@ for command in (
     token,
     doctor,
     numbers,
+    archive_command,
 ):
     cli.add_command(command)
 

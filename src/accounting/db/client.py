@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from decimal import Decimal
+from struct import Struct
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
@@ -50,6 +51,13 @@ CLIENT_DEFAULTS: Final[Mapping[str, Any]] = {
 }
 
 
+# A Decimal128 as the server sends it: the coefficient's low half, and above it sign, exponent and
+# the rest of the coefficient.
+_HALVES: Final = Struct("<QQ")
+_CENT: Final = Decimal("0.01")
+_, _WHOLE_CENTS = _HALVES.unpack(Decimal128(_CENT).bid)
+
+
 class _DecimalCodec(TypeCodec):
     """Decimal in Python, Decimal128 in MongoDB, both ways and everywhere."""
 
@@ -60,7 +68,10 @@ class _DecimalCodec(TypeCodec):
         return Decimal128(value)
 
     def transform_bson(self, value: Decimal128) -> Decimal:
-        return value.to_decimal()
+        # Nearly every one is an amount of money, not below zero and in cents. The driver's own way
+        # takes fourteen times as long, which was half of the time of reading an invoice.
+        low, high = _HALVES.unpack(value.bid)
+        return low * _CENT if high == _WHOLE_CENTS else value.to_decimal()
 
 
 CODEC_OPTIONS: Final[CodecOptions[dict[str, Any]]] = CodecOptions(

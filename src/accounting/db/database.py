@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -128,6 +129,18 @@ class Database:
         extended = copy(self)
         extended._in_transaction = (*self._in_transaction, in_transaction)
         return extended
+
+    def with_patience(self, seconds: float) -> Self:
+        """A database like this one which gives up sooner, or later, when others are in the way."""
+        other = copy(self)
+        other.patience_seconds = seconds
+        return other
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Session | None]:
+        """A session whose reads all see the store as it was at the first of them; for reading."""
+        async with await self.mongo.client.start_session(snapshot=True) as session:
+            yield session
 
     async def run(
         self,

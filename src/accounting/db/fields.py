@@ -46,6 +46,13 @@ Amount: TypeAlias = Annotated[
     Field(ge=ZERO, le=AMOUNT_MAX, decimal_places=2),
     AfterValidator(cents),
 ]
+# Of any number of amounts.
+Sum: TypeAlias = Annotated[
+    Decimal,
+    BeforeValidator(_from_decimal128),
+    Field(ge=ZERO, decimal_places=2),
+    AfterValidator(cents),
+]
 Day: TypeAlias = Annotated[date, BeforeValidator(_to_date)]
 Instant: TypeAlias = Annotated[datetime, AfterValidator(_to_utc)]
 BillingPeriod: TypeAlias = Annotated[str, Field(pattern=BILLING_PERIOD_PATTERN)]

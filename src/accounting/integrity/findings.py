@@ -28,6 +28,7 @@ class FindingKind(StrEnum):
     PRICES_OVERLAP = "prices_overlap"
     OUTBOX_STUCK = "outbox_stuck"  # an e-mail that is due and that no worker takes
     RUN_STUCK = "run_stuck"
+    FIGURES = "figures"  # the stored figures of the dashboard are not what counting gives
     AUDIT_TRAIL = "audit_trail"  # what `accounting audit verify` names
 
 

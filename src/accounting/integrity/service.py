@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 from accounting.actor import Actor
 from accounting.db.database import Database, Transaction
 from accounting.ids import new_id
+from accounting.integrity.figures import check_figures
 from accounting.integrity.findings import Finding, FindingKind
 from accounting.integrity.payments import check_invoices, check_payments
 from accounting.integrity.records import (
@@ -77,6 +78,7 @@ async def examine_store(
         "numbers": check_numbers(mongo),
         "billed months": check_months(mongo),
         "prices": check_prices(mongo),
+        "figures": check_figures(db, terms.zone),
         "queues": check_queues(mongo, db.clock()),
         "audit trail": check_trail(mongo),
     }

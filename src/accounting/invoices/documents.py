@@ -87,6 +87,8 @@ class Invoice(VersionedDocument):
     status: InvoiceStatus = InvoiceStatus.DRAFT
     invoice_generated_date: Day
     issued_date: Instant | None = None
+    # In UTC: what lists by `issuedDate` in another order find it by.
+    issued_day: Day | None = None
     due_date: Day
     paid_date: Instant | None = None
     billing_period: BillingPeriod | None = None
@@ -97,6 +99,8 @@ class Invoice(VersionedDocument):
     cancel_reason: Text | None = None
     refunded_date: Instant | None = None
     refund_reason: Text | None = None
+
+    not_audited: ClassVar[frozenset[str]] = VersionedDocument.not_audited | {"issued_day"}
 
     class Settings:
         name = "invoices"
@@ -116,6 +120,8 @@ class Invoice(VersionedDocument):
             *_list_indexes("status"),
             index("billingPeriod", "createdAt", "_id"),
             index("issuedDate", "createdAt", "_id"),
+            index("issuedDay", "createdAt", "_id"),
+            index("invoiceGeneratedDate", "createdAt", "_id"),
             index("dueDate", "createdAt", "_id"),
             index("totalAmount", "createdAt", "_id"),
             # The last judge of generation: one invoice of a template and month.
@@ -151,9 +157,12 @@ async def find_invoices(
     return {InvoiceId(invoice.id): invoice async for invoice in found}
 
 
-async def list_invoice_ids(customer_id: UserId) -> list[InvoiceId]:
+async def list_invoice_ids(
+    customer_id: UserId, *, session: Session | None = None
+) -> list[InvoiceId]:
     """All invoices of a customer, drafts as well."""
-    found = Invoice.get_motor_collection().find({"userId": customer_id}, {"_id": 1})
+    invoices = Invoice.get_motor_collection()
+    found = invoices.find({"userId": customer_id}, {"_id": 1}, session=session)
     return [InvoiceId(raw["_id"]) async for raw in found]
 
 

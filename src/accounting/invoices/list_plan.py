@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
 
 from accounting.actor import SYSTEM_USER_ID
 from accounting.db.paging import Order, count, count_all
+from accounting.db.totals import Asked, Totals, count_all_of
 from accounting.invoices.documents import Invoice
+from accounting.invoices.list_days import DayRange, Needed, Range, find_window
 from accounting.invoices.rules import InvoiceStatus
 from accounting.platform.rules import UserId
 
-Range: TypeAlias = dict[str, Any]
-
 # The server merges up to 200 scans of an index into one order; beyond that it would sort.
 MERGED_CUSTOMERS_MAX: Final = 100
-MERGED_DAYS_MAX: Final = 190
 # So few rows are sorted whatever else there is, and so few are passed over.
 FEW: Final = 2_000
 # So many are sorted without asking further: about 20 ms.
@@ -39,7 +38,7 @@ COUNTED_MAX: Final = 20_000
 _IN_TIME: Final = frozenset(
     {"createdAt", "invoiceNumber", "billingPeriod", "issuedDate", "dueDate", "paidDate"}
 )
-_CLOSED: Final = {"$gte", "$lte"}
+_IN_PIECES: Final = frozenset({"issuedDate", "dueDate", "totalAmount"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,42 +103,98 @@ class ListPlan:
 
 
 async def plan_list(
-    conditions: Conditions, order: Order, *, follows_cursor: bool = False
+    conditions: Conditions,
+    order: Order,
+    *,
+    follows_cursor: bool = False,
+    needed: Needed | None = None,
 ) -> ListPlan:
     """How to read this list in this order with the least work.
 
-    `follows_cursor`: the rows before the range have been passed over already.
+    `follows_cursor`: the rows before the range have been passed over already. With `needed` the
+    plan may be good for these rows only.
     """
+    days = _days(conditions) if order.field == "createdAt" else None
+    return (
+        _by_equality(conditions, order, days)
+        or await _by_few(conditions, order)
+        or (days and await _by_days(conditions, order, days, needed))
+        or await _by_sorting(conditions, order, follows_cursor=follows_cursor)
+        or _in_order(conditions, order)
+    )
+
+
+def _by_equality(conditions: Conditions, order: Order, days: DayRange | None) -> ListPlan | None:
+    """Read in order from an index that begins with a value, or some, of a condition."""
     query = conditions.query()
     if conditions.customers is not None and len(conditions.customers) <= MERGED_CUSTOMERS_MAX:
         return ListPlan(query, _index("userId", order.field))
     if order.field == "createdAt" and conditions.billing_period is not None:
         return ListPlan(query, _index("billingPeriod", "createdAt"))
-    if order.field == "createdAt" and (days := _due_days(conditions)):
-        return ListPlan({"dueDate": {"$in": days}}, _index("dueDate", "createdAt"))
+    if days and days.merged and conditions.is_every_status:
+        return ListPlan(_both(days.merged, query), days.index)
+    return None
 
-    others = [name for name in conditions.bounds if name != order.field]
-    for name in others:
+
+async def _by_few(conditions: Conditions, order: Order) -> ListPlan | None:
+    """Find the rows by a condition that has but few, and sort them."""
+    for name in _others(conditions, order):
         if await _estimate(conditions, name, conditions.bounds[name], FEW + 1) <= FEW:
-            return ListPlan(query, _finding_index(conditions, name))
-    for name in others:
+            return ListPlan(conditions.query(), _finding_index(conditions, name))
+    return None
+
+
+async def _by_days(
+    conditions: Conditions, order: Order, days: DayRange, needed: Needed | None
+) -> ListPlan | None:
+    """Merge the days, or find a page by looking at each; other conditions are then looked at."""
+    query = conditions.query()
+    if days.merged:
+        return ListPlan(_both(days.merged, query), days.index)
+    window = await find_window(days, query, order, needed) if needed else None
+    if window is None:
+        return None
+    return ListPlan(_both(days.condition, {"createdAt": window}, query), days.index)
+
+
+async def _by_sorting(
+    conditions: Conditions, order: Order, *, follows_cursor: bool
+) -> ListPlan | None:
+    """Find the rows by a condition and sort them, where that is less than to read all in order."""
+    for name in _others(conditions, order):
         if await _is_less_to_sort(conditions, name, order, follows_cursor=follows_cursor):
-            return ListPlan(query, _finding_index(conditions, name))
-    return _in_order(conditions, order)
+            return ListPlan(conditions.query(), _finding_index(conditions, name))
+    return None
 
 
-async def count_invoices(conditions: Conditions) -> int:
-    """Exactly how many.
+def _others(conditions: Conditions, order: Order) -> list[str]:
+    return [name for name in conditions.bounds if name != order.field]
+
+
+async def count_invoices(conditions: Conditions, totals: Totals | None = None) -> int:
+    """How many; exactly, unless there are so many that the totals of this process are told.
 
     Where most of very many are wanted, those that are not wanted are counted and subtracted from
     the number that the server keeps of all.
     """
+    counted = totals.count if totals else count_all_of
     if conditions.is_narrowed_by_status_alone and InvoiceStatus.PAID in conditions.statuses:
         everything = await count_all(Invoice)
         if everything > COUNTED_MAX:
             unwanted = {"status": {"$in": sorted(frozenset(InvoiceStatus) - conditions.statuses)}}
-            return everything - await count(Invoice, unwanted, hint="status_1")
-    return await count(Invoice, conditions.query(), hint=_counting_index(conditions))
+            return everything - await counted(Asked(Invoice, unwanted, "status_1", None, {}))
+    return await counted(_asked_for(conditions))
+
+
+def _asked_for(conditions: Conditions) -> Asked:
+    """The same for a count, with the first range that can be added up from pieces by itself."""
+    hint = _counting_index(conditions)
+    name = next(iter(conditions.ranges), None)
+    if name not in _IN_PIECES:
+        return Asked(Invoice, conditions.query(), hint, None, {})
+    others = {field: bounds for field, bounds in conditions.ranges.items() if field != name}
+    query = replace(conditions, ranges=others).query()
+    return Asked(Invoice, query, hint, name, conditions.ranges[name])
 
 
 def _counting_index(conditions: Conditions) -> str | None:
@@ -215,20 +270,16 @@ def _finding_index(conditions: Conditions, name: str) -> str:
     return "invoiceNumber_1" if name == "invoiceNumber" else _index(name, "createdAt")
 
 
-def _due_days(conditions: Conditions) -> list[datetime]:
-    """A range of due dates as its days, which the server can merge in any order.
+def _days(conditions: Conditions) -> DayRange | None:
+    """The days of the first range that has some; not of overdue ones, which are few."""
+    if conditions.due_before is not None:
+        return None
+    found = (DayRange.of(name, bounds) for name, bounds in conditions.ranges.items())
+    return next((days for days in found if days), None)
 
-    None where the range is open, too long, or not all there is.
-    """
-    if conditions.only_range != "dueDate" or not conditions.is_every_status:
-        return []
-    bounds = conditions.ranges["dueDate"]
-    if bounds.keys() != _CLOSED:
-        return []
-    days = (bounds["$lte"] - bounds["$gte"]).days + 1
-    if days > MERGED_DAYS_MAX:
-        return []
-    return [bounds["$gte"] + timedelta(days=day) for day in range(days)]
+
+def _both(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {"$and": [part for part in parts if part]}
 
 
 def _index(first: str, second: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -11,10 +11,12 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from accounting.clock import as_stored_day, start_of_day
-from accounting.db.paging import Order, Page, Window, list_page
+from accounting.db.paging import Order, Page, Window, count, list_page, row_before, walk
+from accounting.db.totals import Totals
 from accounting.errors import Invalid
 from accounting.invoices.documents import Invoice
-from accounting.invoices.list_plan import Conditions, Range, count_invoices, plan_list
+from accounting.invoices.list_days import Needed, Range
+from accounting.invoices.list_plan import Conditions, count_invoices, plan_list
 from accounting.invoices.rules import OPEN_STATUSES, InvoiceStatus
 from accounting.platform.reader import Platform
 from accounting.platform.rules import UserId
@@ -74,23 +76,46 @@ async def list_invoices(
     sort_by: InvoiceSort,
     descending: bool,
     window: Window,
+    totals: Totals | None = None,
 ) -> Page[Invoice]:
     """A part of the invoices, by number or by cursor; ties by id.
 
+    Pages by number have a total, which is exact up to COUNTED_MAX invoices or without `totals`.
     Raises SearchTooWide, and Invalid naming `q` or `cursor`.
     """
     conditions = await _conditions(platform, wanted, zone)
-    is_unique = sort_by is InvoiceSort.INVOICE_NUMBER
-    order = Order(sort_by.value, descending, is_unique)
-    plan = await plan_list(conditions, order, follows_cursor=bool(window.cursor))
+    order = _order(sort_by, descending=descending)
+    plan = await plan_list(
+        conditions, order, follows_cursor=bool(window.cursor), needed=_needed(order, window)
+    )
     return await list_page(
         Invoice,
         plan.query,
         order,
         window,
         hint=plan.index,
-        total=lambda: count_invoices(conditions),
+        total=lambda: count_invoices(conditions, totals),
     )
+
+
+async def walk_invoices(
+    platform: Platform,
+    wanted: InvoiceFilter,
+    zone: ZoneInfo,
+    *,
+    sort_by: InvoiceSort,
+    descending: bool,
+    fields: Sequence[str],
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """All that `list_invoices` would show on its pages, as stored, in parts; ties by id.
+
+    The parts are read one by one, when they are asked for. Raises SearchTooWide.
+    """
+    conditions = await _conditions(platform, wanted, zone)
+    order = _order(sort_by, descending=descending)
+    # One plan for all parts, so not one that finds and sorts very many rows for each of them.
+    plan = await plan_list(conditions, order, follows_cursor=True)
+    return walk(Invoice, plan.query, order, fields=fields, hint=plan.index)
 
 
 def check_search(text: str | None) -> str | None:
@@ -105,6 +130,20 @@ def check_search(text: str | None) -> str | None:
     if rule:
         raise Invalid(f"q {rule}.", errors=[("q", rule)])
     return text.strip()
+
+
+def _needed(order: Order, window: Window) -> Needed | None:
+    """What a page reads of a list in order of creation."""
+    if order.field != InvoiceSort.CREATED_AT:
+        return None
+    row = row_before(Invoice, order, window)
+    if window.page is not None:
+        return Needed(window.page * window.limit + 1)
+    return Needed(window.limit + 1, row[0] if row else None)
+
+
+def _order(sort_by: InvoiceSort, *, descending: bool) -> Order:
+    return Order(sort_by.value, descending, is_unique=sort_by is InvoiceSort.INVOICE_NUMBER)
 
 
 async def _conditions(platform: Platform, wanted: InvoiceFilter, zone: ZoneInfo) -> Conditions:
@@ -124,12 +163,18 @@ async def _conditions(platform: Platform, wanted: InvoiceFilter, zone: ZoneInfo)
             ranges["invoiceNumber"] = _numbers_from(wanted.search)
         else:
             customers = await _customers_found(platform, wanted.search, customers)
+    statuses, due_before = _statuses(wanted), None
+    if wanted.overdue_on is not None:
+        if await _is_any_to_be_marked(wanted.overdue_on):
+            due_before = as_stored_day(wanted.overdue_on)
+        else:
+            statuses &= {InvoiceStatus.OVERDUE}
     return Conditions(
         customers=customers,
-        statuses=_statuses(wanted),
+        statuses=statuses,
         billing_period=wanted.billing_period,
         ranges={field: bounds for field, bounds in ranges.items() if bounds},
-        due_before=None if wanted.overdue_on is None else as_stored_day(wanted.overdue_on),
+        due_before=due_before,
     )
 
 
@@ -140,6 +185,15 @@ def _statuses(wanted: InvoiceFilter) -> frozenset[InvoiceStatus]:
     if wanted.overdue_on is not None:
         statuses &= OPEN_STATUSES
     return statuses
+
+
+async def _is_any_to_be_marked(today: date) -> bool:
+    """Whether the daily job has still to mark invoices as OVERDUE.
+
+    Where it has been, the status says it all and an index has them in order.
+    """
+    past_due = {"status": InvoiceStatus.ISSUED.value, "dueDate": {"$lt": as_stored_day(today)}}
+    return await count(Invoice, past_due, hint="status_1_dueDate_1__id_1", limit=1) > 0
 
 
 async def _is_number_start(text: str) -> bool:

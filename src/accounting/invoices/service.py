@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from accounting.actor import SYSTEM
@@ -75,6 +75,7 @@ def changes_at_issue(
     return {
         "status": InvoiceStatus.ISSUED,
         "issued_date": issued_at,
+        "issued_day": issued_at.astimezone(UTC).date(),
         "due_date": due_date_at_issue(
             draft.due_date,
             generated=draft.invoice_generated_date,

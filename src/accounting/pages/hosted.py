@@ -91,7 +91,7 @@ async def record_first_view(tx: Transaction, hosted: HostedInvoice) -> bool:
         tx,
         AuditAction.INVOICE_SENT_TO_CUSTOMER,
         (EntityType.INVOICE, link.invoice_id),
-        f"Invoice {link.invoice_number}: first opened with the link in {opened.notification_type} "
+        f"Invoice {link.invoice_number}: first opened with the link in {opened.title} "
         f"sent to {link.sent_to}",
         before={"isRead": False, "openedAt": None},
         after={"isRead": True, "openedAt": tx.now, "notificationId": link.notification_id},

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
 from accounting.actor import Role
-from accounting.db.client import MongoDatabase
+from accounting.db.client import DriverError, MongoDatabase
 from accounting.errors import Invalid
 from accounting.ids import StoredId
 from accounting.money import AMOUNT_MAX, ZERO, cents, from_double
@@ -18,6 +18,7 @@ from accounting.platform.rules import (
     CostPaymentId,
     CostPaymentNotFound,
     CostPaymentType,
+    CustomerEntry,
     CustomerNotFound,
     PlatformUser,
     UserId,
@@ -29,6 +30,13 @@ _KNOWN_ROLES: Final = (Role.ADMIN, Role.SUPER_ADMIN, Role.CLIENT)
 
 # Explicit projections: the password never leaves the server.
 _USER_FIELDS: Final = {"_id": 1, "name": 1, "email": 1, "companyName": 1, "role": 1, "isDeleted": 1}
+_CUSTOMERS: Final = {"role": Role.CLIENT.value, "isDeleted": {"$ne": True}}
+# So many are worked on in one go, some 2 ms, and then other requests have their turn.
+_CUSTOMERS_AT_ONCE: Final = 500
+_HASHED_FIELDS: Final = ["$_id", "$name", "$email", "$companyName"]
+# A prime with which a sum of very many stays a whole number.
+_DIGEST_MODULUS: Final = 2**31 - 1
+_ENTRY_FIELDS: Final = {"_id": 1, "name": 1, "email": 1, "companyName": 1, "isDeleted": 1}
 _SEARCHED_USER_FIELDS: Final = ("name", "email", "companyName")
 _COST_PAYMENT_FIELDS: Final = {
     "_id": 1,
@@ -51,6 +59,10 @@ class Platform(Protocol):
     async def find_customer_ids(
         self, text: str, *, limit: int, among: Iterable[UserId] | None = None
     ) -> list[UserId]: ...
+
+    def walk_customers(self) -> AsyncIterator[list[CustomerEntry]]: ...
+
+    async def digest_customers(self) -> object | None: ...
 
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None: ...
 
@@ -121,6 +133,26 @@ class MongoPlatform:
             query["_id"] = {"$in": list(among)}
         found = self._users.find(query, {"_id": 1}).limit(limit)
         return [UserId(raw["_id"]) async for raw in found]
+
+    async def walk_customers(self) -> AsyncIterator[list[CustomerEntry]]:
+        """Every customer, in parts and no order: no index serves this, see `customers.py`."""
+        found = self._users.find(_CUSTOMERS, _ENTRY_FIELDS).batch_size(_CUSTOMERS_AT_ONCE)
+        while part := await found.to_list(_CUSTOMERS_AT_ONCE):
+            yield [_entry(raw) for raw in part if not raw.get("isDeleted")]
+
+    async def digest_customers(self) -> object | None:
+        """Another value when any customer has changed, come or gone; None if the server has none.
+
+        Made by the server in a fifth of the time that it takes to read them, and here in none.
+        """
+        hashed = {"$mod": [{"$toHashedIndexKey": _HASHED_FIELDS}, _DIGEST_MODULUS]}
+        sums = {"_id": None, "number": {"$sum": 1}, "digest": {"$sum": hashed}}
+        try:
+            found = self._users.aggregate([{"$match": _CUSTOMERS}, {"$group": sums}])
+            return [(raw["number"], raw["digest"]) async for raw in found]
+        except DriverError:
+            # Before MongoDB 6 there may be no such operator; whatever else it is, reading says it.
+            return None
 
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None:
         raw = await self._cost_payments.find_one({"_id": cost_payment_id}, _COST_PAYMENT_FIELDS)
@@ -197,14 +229,24 @@ def _usable_payments(user_id: UserId) -> dict[str, Any]:
 
 
 def _user(raw: Mapping[str, Any]) -> PlatformUser:
-    role, email = raw.get("role"), str(raw.get("email") or "").strip()
+    role, entry = raw.get("role"), _entry(raw)
     return PlatformUser(
-        id=UserId(raw["_id"]),
-        name=_text(raw.get("name")) or _text(raw.get("email")) or str(raw["_id"]),
-        email=email if len(email) <= EMAIL_LENGTH_MAX else "",
-        company_name=_text(raw.get("companyName")) or None,
+        id=UserId(entry.id),
+        name=entry.name,
+        email=entry.email,
+        company_name=entry.company_name,
         role=Role(role) if role in _KNOWN_ROLES else Role.UNKNOWN,
         is_deleted=bool(raw.get("isDeleted")),
+    )
+
+
+def _entry(raw: Mapping[str, Any]) -> CustomerEntry:
+    email = str(raw.get("email") or "").strip()
+    return CustomerEntry(
+        raw["_id"],
+        _text(raw.get("name")) or _text(email) or str(raw["_id"]),
+        email if len(email) <= EMAIL_LENGTH_MAX else "",
+        _text(raw.get("companyName")) or None,
     )
 
 

@@ -66,6 +66,11 @@ def make_celery(settings: Settings) -> Celery:
                 "schedule": SWEEP_EVERY_SECONDS,
                 "options": {"expires": SWEEP_EVERY_SECONDS},
             },
+            "figures.refresh": {
+                "task": "figures.refresh",
+                "schedule": SWEEP_EVERY_SECONDS,
+                "options": {"expires": SWEEP_EVERY_SECONDS},
+            },
             "recurring.generate": {"task": "recurring.generate", "schedule": _daily(GENERATE_AT)},
             "invoices.overdue": {"task": "invoices.overdue", "schedule": _daily(OVERDUE_AT)},
             "invoices.reminders": {"task": "invoices.reminders", "schedule": _daily(REMINDERS_AT)},

@@ -32,6 +32,9 @@ SWEEP_RUNS_JOB: Final = "runs.sweep"
 INTEGRITY_JOB: Final = "store.integrity"
 INTEGRITY_SECONDS_MAX: Final = 3_000
 TIDY_PAPERS_JOB: Final = "papers.tidy"
+FIGURES_JOB: Final = "figures.refresh"
+# Less than the time limit of a task; the next sweep goes on.
+FIGURES_SECONDS_MAX: Final = 200.0
 
 
 @shared_task(name=DELIVER_JOB)  # type: ignore[untyped-decorator]
@@ -121,3 +124,13 @@ def tidy() -> None:
     process = worker_process()
     tidied = process.run(tidy_papers(process.services.db))
     logger.info("%d PDFs of no invoice deleted", tidied)
+
+
+@shared_task(name=FIGURES_JOB)  # type: ignore[untyped-decorator]
+def refresh_figures() -> None:
+    """Bring the figures of the dashboard up to date, so that a request finds little to count."""
+    process = worker_process()
+    services = process.services
+    process.run(
+        services.dashboard.refresh(services.db, services.terms.zone, seconds=FIGURES_SECONDS_MAX)
+    )

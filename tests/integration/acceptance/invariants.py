@@ -12,9 +12,11 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise
 from typing import Any, Final, TypeAlias
+from zoneinfo import ZoneInfo
 
 import httpx
 from bson import ObjectId
@@ -23,6 +25,7 @@ from pymongo.database import Database
 from accounting.audit.rules import to_json
 from accounting.audit.verification import verify_trail
 from accounting.db.client import CODEC_OPTIONS, open_client, open_database
+from dashboard_books import add_up
 
 Row: TypeAlias = dict[str, Any]
 
@@ -47,7 +50,7 @@ MAILS: Final = frozenset({"EMAIL_SENT", "EMAIL_FAILED", "EMAIL_RETRY"})
 BOUNDS: Final = frozenset({"INVOICE_CREATED", "INVOICE_DELETED"})
 # What an entry never tells: ids, stamps and the version itself.
 NOT_AUDITED: Final = frozenset(
-    {"_id", "version", "createdAt", "createdBy", "updatedAt", "updatedBy"}
+    {"_id", "version", "createdAt", "createdBy", "updatedAt", "updatedBy", "issuedDay"}
 )
 DAYS: Final = ("invoiceGeneratedDate", "dueDate")
 PAGE: Final = 100
@@ -105,7 +108,22 @@ def check_outstanding(
         if listed != expected:
             sums = sum(listed.values(), ZERO), sum(expected.values(), ZERO)
             wrong.append(f"outstanding by {way} is {sums[0]}, in the store it is {sums[1]}")
-    return wrong
+    return wrong + list(_wrong_dashboard(mongo, api, admin))
+
+
+def _wrong_dashboard(
+    mongo: Database[Any], api: httpx.Client, admin: Mapping[str, str]
+) -> Iterator[str]:
+    """The dashboard's figures are stored: are they what the collections add up to?"""
+    answer = api.get("/dashboard", headers=dict(admin))
+    assert answer.status_code == 200, answer.text
+    shown, stored = answer.json(), mongo.with_options(codec_options=CODEC_OPTIONS)
+    names = ("invoices", "invoice_payments", "recurring_invoices")
+    books = [list(stored[name].find()) for name in names]
+    as_of = datetime.fromisoformat(shown["asOf"])
+    for name, figures in add_up(*books, as_of, ZoneInfo("UTC")).items():
+        if shown[name] != figures:
+            yield f"the dashboard says {name} {shown[name]}, in the store it is {figures}"
 
 
 def read_by_pages(
@@ -195,13 +213,14 @@ def _wrong_amounts(store: Store) -> Iterator[str]:
 
 def _wrong_allocations(store: Store) -> Iterator[str]:
     for row_id in store.allocations.keys() | store.links_from.keys():
-        live = _live_sum(store.links_from.get(row_id, []))
-        allocated = store.allocations.get(row_id, {"allocated": ZERO})["allocated"]
-        if allocated != live:
-            yield f"cost payment {row_id}: {allocated} allocated, its links add up to {live}"
+        guard = store.allocations.get(row_id, {"allocated": ZERO})
+        spent = _live_sum(store.links_from.get(row_id, [])) + (guard.get("archived") or ZERO)
+        allocated = guard["allocated"]
+        if allocated != spent:
+            yield f"cost payment {row_id}: {allocated} allocated, its links add up to {spent}"
         amount = ledger_cents(store.ledger[row_id]["amount"])
-        if live > amount:
-            yield f"cost payment {row_id}: {live} of {amount} is given away"
+        if spent > amount:
+            yield f"cost payment {row_id}: {spent} of {amount} is given away"
 
 
 def _wrong_numbers(store: Store) -> Iterator[str]:

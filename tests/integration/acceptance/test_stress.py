@@ -190,6 +190,9 @@ class Client:
     def read(self) -> None:
         self._send("read", "GET", f"/invoices/{self.pool.hot(None, self.rng)}")
         self._send("list", "GET", "/invoices", params={"status": ["ISSUED", "PAID"]})
+        shown = self._send("dashboard", "GET", "/dashboard").json()
+        owed = sum(map(Decimal, shown["aging"].values()))
+        assert owed == Decimal(shown["outstanding"]), shown
 
     def repeat(self) -> None:
         if self.last_keyed is None:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
 from bson import ObjectId
 
+from accounting.actor import SYSTEM, Actor, Role
 from accounting.audit.sealing import seal_days
 from accounting.bootstrap import open_services
 from accounting.cli.jobs import JOBS
 from accounting.clock import utc_now
+from accounting.ids import ObjectId as Id
+from accounting.invoices.drafts import NewInvoice, create_invoice
+from accounting.invoices.service import issue_invoice
+from accounting.invoices.settlement import record_payment
 from accounting.links import BASE_PATH, PUBLIC_PATH
+from accounting.reports.upkeep import forget_figures
 from integration.acceptance.conftest import settings_of
 from service import Service
 
@@ -78,6 +86,7 @@ def do_everything(service: Service) -> None:
     generate(customer)
     read_hosted_page(customer)
     read_everything(customer)
+    archive(service)
     due = date.fromisoformat(customer.issued()["dueDate"])
     asyncio.run(run_jobs(service, due))
     look_at_the_books(service)
@@ -195,9 +204,37 @@ def read_everything(customer: Customer) -> None:
     assert httpx.get(f"{root_url}/health/ready").json()["status"] == "ready"
 
 
+def archive(service: Service) -> None:
+    """An invoice that was paid more than a year ago goes into a folder."""
+    asyncio.run(pay_an_invoice_then(service, utc_now() - timedelta(days=400)))
+    folder = service.data_dir / "archives"
+    folder.mkdir()
+    asked = ("--older-than", "1y", "--out", str(folder), "--confirm", service.mongo.name, "--json")
+    archived = service.command("archive", *asked)
+    assert archived.returncode == 0, archived.stdout + archived.stderr
+    [made] = json.loads(archived.stdout)["archives"]
+    assert made["removed"] == 1
+    path = f"/customers/{service.demo.customer_id}/statement?from=2020-01-01"
+    refused = service.api.get(path, headers=service.as_admin())
+    assert refused.json()["code"] == "range_archived"
+
+
+async def pay_an_invoice_then(service: Service, then: datetime) -> None:
+    """A small one that nobody was mailed about."""
+    async with open_services(settings_of(service.environment), clock=lambda: then) as services:
+        db, platform, terms = services.db, services.platform, services.terms
+        admin = Actor(Id(service.demo.admin_id), Role.ADMIN)
+        order = NewInvoice(Id(service.demo.customer_id), 1, Decimal("0.10"))
+        draft = await create_invoice(db, admin, platform, terms, order)
+        invoice_id, row_id = Id(draft.id), Id(service.demo.cost_payment_ids[1])
+        await db.run(admin, issue_invoice, platform, terms, invoice_id, skip_email=True)
+        await db.run(admin, record_payment, platform, invoice_id, row_id)
+
+
 async def run_jobs(service: Service, due: date) -> None:
     """Every job, around the due date of an invoice; and the seal of today, which is over then."""
     async with open_services(settings_of(service.environment)) as services:
+        await services.db.run(SYSTEM, forget_figures)
         for name, job in JOBS.items():
             day = due - timedelta(days=3) if name == "reminders" else due + timedelta(days=1)
             assert await job(services, day)

@@ -44,9 +44,14 @@ def as_service(users: WithRoles) -> Run:
     return _runner(users.service_uri)
 
 
-def _runner(uri: str) -> Run:
+@pytest.fixture
+def archive_as_setup(users: WithRoles) -> Run:
+    return _runner(users.setup_uri, "archive")
+
+
+def _runner(uri: str, command: str = "db") -> Run:
     environment = clean_environment(MONGODB_URI=uri, MONGODB_DATABASE=DATABASE)
-    return lambda *arguments: run_command(("db", *arguments), environment)
+    return lambda *arguments: run_command((command, *arguments), environment)
 
 
 def platform_of(mongo: Mongo) -> tuple[Any, Any]:
@@ -89,7 +94,7 @@ def test_it_plans_applies_verifies_backs_up_and_rolls_back(
 
 
 def test_neither_user_can_do_the_work_of_the_other(
-    as_setup: Run, as_service: Run, administrator: Mongo, tmp_path: Path
+    as_setup: Run, as_service: Run, archive_as_setup: Run, administrator: Mongo, tmp_path: Path
 ) -> None:
     assert as_setup("apply").returncode == 0
     names = set(administrator.list_collection_names())
@@ -98,6 +103,7 @@ def test_neither_user_can_do_the_work_of_the_other(
         (as_service("apply"), "lacks what the setup needs: dropCollection"),
         (as_service("rollback", "--confirm", DATABASE, "--out", str(tmp_path)), "may not"),
         (as_setup("check", "--for", "service"), "missing rights"),
+        (archive_as_setup("--older-than", "3y"), "lacks what the service needs: insert"),
     ):
         assert refused.returncode == 1
         assert said in refused.stderr

@@ -154,6 +154,11 @@ async def send_email(world: World) -> httpx.Response:
     return await world.api.post(f"/invoices/{(await world.issued()).id}/send-email")
 
 
+async def send_statement(world: World) -> httpx.Response:
+    url = f"/customers/{(await world.issued()).user_id}/statement/send-email"
+    return await world.api.post(url, json={"tone": "FRIENDLY"})
+
+
 async def bulk_send_email(world: World) -> httpx.Response:
     # The run queues nothing by itself; its worker leaves the entries under the admin's name.
     body = {"invoiceIds": [str((await world.issued()).id)]}
@@ -252,6 +257,7 @@ SCENARIOS: Mapping[tuple[str, str], Scenario] = {
     ("POST", "/payments"): add_payment,
     ("DELETE", "/payments/{id}"): remove_payment,
     ("POST", "/customers/{id}/allocate"): allocate,
+    ("POST", "/customers/{id}/statement/send-email"): send_statement,
     ("POST", "/runs/{id}/retry-failed"): retry_failed,
     ("POST", "/pricing-configs"): set_price,
     ("POST", "/pricing-configs/{id}/archive"): archive_price,

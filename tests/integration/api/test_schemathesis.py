@@ -188,6 +188,7 @@ OF_PATH = {
     "/customers/{id}/allocate": (_customer,),
     "/customers/{id}/balance": (_customer,),
     "/customers/{id}/statement": (_customer,),
+    "/customers/{id}/statement/send-email": (_customer, Things.new_customer),
     "/customers/{id}/price": (Things.customer_with_price, Things.new_customer),
     "/pricing-configs/{id}": (Things.price,),
     "/pricing-configs/{id}/archive": (Things.price, Things.ended_price),

@@ -12,7 +12,8 @@ from pymongo.errors import DuplicateKeyError, WriteError
 from accounting.db.client import MongoDatabase
 from accounting.ids import ObjectId as Id
 from accounting.invoices.settlement import record_payment
-from builders import ADMIN, a_cost_payment, a_customer, an_issued_invoice
+from accounting.reports.dashboard import DashboardReader
+from builders import ADMIN, TERMS, a_cost_payment, a_customer, an_issued_invoice
 from fakes import FakePlatform, TestDatabase
 
 MIDNIGHT = datetime(2026, 2, 11, tzinfo=UTC)
@@ -28,6 +29,7 @@ INVOICE_FIELDS: dict[str, tuple[type, ...]] = {
     "status": (str,),
     "invoiceGeneratedDate": (datetime,),
     "issuedDate": (datetime, type(None)),
+    "issuedDay": (datetime, type(None)),
     "dueDate": (datetime,),
     "paidDate": (datetime, type(None)),
     "billingPeriod": (str, type(None)),
@@ -55,6 +57,7 @@ async def paid(
     invoice = await an_issued_invoice(real_db, platform, customer)
     row = platform.add_cost_payment(a_cost_payment(customer, "500.00"))
     await real_db.run(ADMIN, record_payment, platform, Id(invoice.id), row.id)
+    await DashboardReader().read(real_db, TERMS.zone)
     return real_mongo.client[real_mongo.name]
 
 
@@ -129,7 +132,26 @@ async def test_an_invoice_is_stored_with_exactly_the_specified_fields(paid: Mong
                 "viewToken",
             },
         ),
-        ("payment_allocations", {"_id", "allocated", "updatedAt", "version"}),
+        ("payment_allocations", {"_id", "allocated", "archived", "updatedAt", "version"}),
+        (
+            "accounting_figures",
+            {
+                "_id",
+                "revision",
+                "zone",
+                "since",
+                "entries",
+                "invoicesEnd",
+                "templatesEnd",
+                "invoices",
+                "collected",
+                "templates",
+            },
+        ),
+        (
+            "accounting_figures_parts",
+            {"_id", "kind", "firstId", "invoices", "collected", "templates"},
+        ),
     ],
 )
 async def test_the_other_documents_hold_exactly_their_fields(

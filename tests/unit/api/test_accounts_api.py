@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 
 import httpx
@@ -13,6 +13,7 @@ from accounting.actor import Role
 from accounting.ids import ObjectId
 from accounting.invoices.service import cancel_invoice
 from accounting.invoices.settlement import record_payment, refund_invoice
+from accounting.reports.archived import note_archived
 from api_app import a_token, an_api
 from builders import ADMIN, a_cost_payment, a_customer, a_draft, an_issued_invoice
 from fakes import FakePlatform, SettableClock, TestDatabase
@@ -169,3 +170,19 @@ async def test_days_are_those_of_the_business_zone(
 
     assert len(eve["entries"]) == 1
     assert (day["entries"], day["openingBalance"]) == ([], "500.00")
+
+
+async def test_a_statement_over_archived_days_is_refused(
+    api: httpx.AsyncClient, real_db: TestDatabase
+) -> None:
+    customer_id = CUSTOMER.id
+    await real_db.run(ADMIN, note_archived, {customer_id: date(2021, 3, 12)}, {customer_id: 2})
+
+    refused = await api.get(f"/customers/{customer_id}/statement?from=2021-03-11")
+    answered = await api.get(f"/customers/{customer_id}/statement?from=2021-03-12")
+
+    assert refused.status_code == 409
+    assert refused.json()["code"] == "range_archived"
+    assert refused.json()["earliestFrom"] == "2021-03-12"
+    assert "It can begin on 2021-03-12 or later." in refused.json()["error"]
+    assert answered.status_code == 200

@@ -99,6 +99,7 @@ async def test_the_newest_come_first_with_their_invoices(
         "id": str(row.id),
         "invoiceId": str(second.id),
         "notificationType": "INVOICE_ISSUED",
+        "statementTone": None,
         "sentTo": "ada@example.com",
         "ccEmails": [],
         "status": "BOUNCED",

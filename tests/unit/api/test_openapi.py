@@ -17,7 +17,7 @@ from accounting.api.schemas import ID_SCHEMA
 from accounting.ids import ObjectId
 from accounting.links import BASE_PATH
 from api_app import APP, a_token, an_api
-from builders import ADMIN, a_customer
+from builders import ADMIN, a_customer, an_issued_invoice
 from fakes import FakePlatform, TestDatabase
 
 DOCUMENT: dict[str, Any] = APP.app.openapi_schema.to_schema()
@@ -44,7 +44,7 @@ TAKES_IF_MATCH = {
     "resumeRecurringInvoice",
 }
 # Reads that the present state can forbid.
-MAY_BE_REFUSED = {"downloadInvoice"}
+MAY_BE_REFUSED = {"downloadInvoice", "getStatement"}
 # Answers that a reader may keep; the tag stands for their content.
 MAY_BE_KEPT = {"downloadInvoice"}
 # Without an id in the path, and yet about something that may not exist.
@@ -189,7 +189,8 @@ def test_a_field_that_cannot_be_taken_away_takes_no_null() -> None:
 @pytest.fixture
 async def api(memory_db: TestDatabase, platform: FakePlatform) -> Any:
     platform.add_user(a_customer(id=ADMIN.user_id, role=Role.ADMIN))
-    platform.add_user(a_customer(id=ObjectId(ID_SCHEMA["examples"][0])))
+    customer = platform.add_user(a_customer(id=ObjectId(ID_SCHEMA["examples"][0])))
+    await an_issued_invoice(memory_db, platform, customer)
     async with an_api(memory_db, platform) as client:
         client.headers["Authorization"] = f"Bearer {a_token(ADMIN.user_id)}"
         yield client

@@ -11,7 +11,7 @@ import pytest
 from accounting.audit.rules import AuditAction, EntityType
 from accounting.audit.service import history
 from accounting.bootstrap import Services
-from accounting.ids import ObjectId
+from accounting.ids import ObjectId, new_id
 from accounting.invoices.documents import Invoice
 from accounting.invoices.service import cancel_invoice, issue_invoice
 from accounting.invoices.settlement import (
@@ -20,11 +20,15 @@ from accounting.invoices.settlement import (
     remove_invoice_payment,
 )
 from accounting.notifications.mailer import OutcomeUnknown, TemporaryFailure
+from accounting.notifications.notes import note_unsubscribed
 from accounting.notifications.rules import (
     NotificationStatus,
     NotificationType,
+    StatementTone,
+    dedupe_key,
+    statement_step,
 )
-from accounting.notifications.service import DELIVER_JOB
+from accounting.notifications.service import DELIVER_JOB, NewNotification, queue_notifications
 from accounting.platform.rules import CostPayment
 from accounting.worker.delivery import deliver_due, deliver_one
 from api_app import settings
@@ -273,3 +277,36 @@ async def test_a_mail_that_is_offered_at_the_cancellation_does_not_go_out(
 
     assert mailer.sent == []
     assert await mails_about(invoice) == [(ISSUED, FAILED)]
+
+
+# --- what is no e-mail about the invoice --------------------------------------------------------
+
+
+async def test_who_was_only_noted_as_unsubscribed_got_no_mail_and_gets_none_then(
+    services: Services, platform: FakePlatform
+) -> None:
+    invoice = await an_unannounced_invoice(services, platform)
+    kind, invoice_id = NotificationType.PAYMENT_REMINDER, ObjectId(invoice.id)
+    key = dedupe_key(kind, invoice_id, "-3")
+    mail = NewNotification(kind, invoice_id, "ada@example.com", (), key)
+    await services.db.run(ADMIN, note_unsubscribed, [mail])
+
+    await pay(services, platform, invoice)
+
+    assert await mails_about(invoice) == [(kind, NotificationStatus.UNSUBSCRIBED)]
+
+
+async def test_a_statement_is_neither_taken_back_with_its_invoice_nor_tells_of_it(
+    services: Services, platform: FakePlatform
+) -> None:
+    invoice = await an_unannounced_invoice(services, platform)
+    kind, invoice_id = NotificationType.PAYMENT_REMINDER, ObjectId(invoice.id)
+    key = dedupe_key(kind, invoice_id, statement_step(StatementTone.FRIENDLY, new_id()))
+    mail = NewNotification(kind, invoice_id, "ada@example.com", (), key)
+    await services.db.run(ADMIN, queue_notifications, [mail])
+
+    payment_id = await apply(services, platform, invoice, money(platform, invoice))
+    await remove(services, payment_id)
+    await cancel(services, invoice)
+
+    assert await mails_about(invoice) == [(kind, PENDING)]

@@ -1,0 +1,285 @@
+"""How many rows a list has, when there are too many to count them for every page.
+
+Up to COUNTED_MAX rows are counted each time, and that number is exact. More are added up from
+pieces that are counted once and then remembered for REMEMBERED_SECONDS: a range of time from its
+days and months, a range of amounts from round amounts. A range that begins or ends elsewhere shares
+nearly all of its pieces, so that other ranges cost no more than the same one again. What lies
+beyond the pieces, hours or cents, is counted each time.
+
+Rows that are never changed or removed need no such limit: pieces that are over are remembered for
+good, and the number is exact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cached_property, partial
+from typing import Any, Final, TypeAlias
+
+import bson
+from pymongo import ASCENDING, DESCENDING
+
+from accounting.clock import Clock, after, utc_now
+from accounting.db.client import CODEC_OPTIONS
+from accounting.db.document import BaseDocument
+from accounting.db.paging import Query, count
+
+COUNTED_MAX: Final = 5_000
+REMEMBERED_SECONDS: Final = 60.0
+FOREVER: Final = float("inf")
+REMEMBERED_MAX: Final = 20_000
+# So many counts are under way at once; more would only wait for each other in the server.
+AT_ONCE: Final = 4
+STEP_MAX: Final = Decimal(10**9)
+_CENT: Final = Decimal("0.01")
+_DAY: Final = timedelta(days=1)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+# From a value up to, and without, another one.
+Piece: TypeAlias = tuple[Any, Any]
+EVERYTHING: Final[Piece] = (None, None)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Rows of a kind: those that `query` finds, whose `field` is within `bounds` if it is named.
+
+    `hint` names an index that has all of this. `settles_after_seconds`: rows whose time in `field`
+    is so long ago are there for good, and none will come.
+    """
+
+    document: type[BaseDocument]
+    query: Query
+    hint: str | None
+    field: str | None
+    bounds: Mapping[str, Any]
+    settles_after_seconds: float | None = None
+
+    @cached_property
+    def name(self) -> Hashable:
+        """What tells its pieces from those of other rows."""
+        query = bson.encode(self.query, codec_options=CODEC_OPTIONS)
+        return (self.document, self.field, query)
+
+    def within(self, bounds: Mapping[str, Any]) -> Query:
+        """The query for other bounds of the field."""
+        if not bounds or self.field is None:
+            return self.query
+        narrowed = {self.field: dict(bounds)}
+        return {"$and": [narrowed, self.query]} if self.query else narrowed
+
+
+@dataclass(slots=True)
+class _Known:
+    """Something that was asked of the server, or is being asked right now."""
+
+    answer: asyncio.Task[Any]
+    forget_at: float
+
+    def is_good_at(self, now: float) -> bool:
+        """Whether it may still be told; what failed is asked again."""
+        has_failed = self.answer.done() and (
+            self.answer.cancelled() or self.answer.exception() is not None
+        )
+        return now < self.forget_at and not has_failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What adds up to a total: pieces that are remembered, and what is counted each time."""
+
+    pieces: Sequence[Piece]
+    edges: Sequence[Mapping[str, Any]] = ()
+
+
+class Totals:
+    """The totals of one process."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock = utc_now,
+        counted_max: int = COUNTED_MAX,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._counted_max = counted_max
+        self._monotonic = monotonic
+        self._known: OrderedDict[Hashable, _Known] = OrderedDict()
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def count(self, asked: Asked) -> int:
+        """How many rows there are; exact up to `counted_max`, and of settled rows always."""
+        if not self._is_known_to_be_many(asked):
+            counted = await _count(asked, asked.bounds, limit=self._counted_max + 1)
+            if counted <= self._counted_max:
+                return counted
+        parts = await self._parts(asked)
+        known, unknown = 0, list[Piece]()
+        for piece in parts.pieces:
+            answer = self._told(_piece_key(asked, piece))
+            if answer is None:
+                unknown.append(piece)
+            else:
+                known += answer
+        counts = await asyncio.gather(
+            *(self._count_piece(asked, piece) for piece in unknown),
+            *(_count(asked, edge) for edge in parts.edges),
+        )
+        return known + sum(counts)
+
+    def _is_known_to_be_many(self, asked: Asked) -> bool:
+        """Whether what is remembered says so; then nothing need be counted to find that out."""
+        ends = self._told(_ends_key(asked)) if asked.field else ()
+        if ends is None:
+            return False
+        pieces = _parts_between(asked, ends).pieces
+        known = (self._told(_piece_key(asked, piece)) or 0 for piece in pieces)
+        return sum(known) > self._counted_max
+
+    async def _parts(self, asked: Asked) -> _Parts:
+        if asked.field is None:
+            return _parts_between(asked, ())
+        find = partial(_find_ends, asked)
+        ends = await self._remember(_ends_key(asked), REMEMBERED_SECONDS, find)
+        return _parts_between(asked, ends)
+
+    async def _count_piece(self, asked: Asked, piece: Piece) -> int:
+        async def find() -> int:
+            async with self._turns:
+                return await _count(asked, _bounds_of(piece))
+
+        seconds = self._seconds_to_remember(asked, piece)
+        if not seconds:
+            return await find()
+        return int(await self._remember(_piece_key(asked, piece), seconds, find))
+
+    def _seconds_to_remember(self, asked: Asked, piece: Piece) -> float:
+        if asked.settles_after_seconds is None:
+            return REMEMBERED_SECONDS
+        settled = after(self._clock(), seconds=-asked.settles_after_seconds)
+        return FOREVER if piece[1] <= settled else 0.0
+
+    def _told(self, key: Hashable) -> Any:
+        """What is remembered, None where that is nothing."""
+        known = self._known.get(key)
+        if known is None or not known.answer.done() or not known.is_good_at(self._monotonic()):
+            return None
+        return known.answer.result()
+
+    async def _remember(
+        self, key: Hashable, seconds: float, find: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> Any:
+        """What `find` answered within that time; asked at once by many, it is found once."""
+        known, now = self._known.get(key), self._monotonic()
+        if known is None or not known.is_good_at(now):
+            known = _Known(asyncio.ensure_future(find()), now + seconds)
+            self._known[key] = known
+            self._known.move_to_end(key)
+            if len(self._known) > REMEMBERED_MAX:
+                self._known.popitem(last=False)
+        # Whoever gives up waiting does not take the answer from the others.
+        return await asyncio.shield(known.answer)
+
+
+async def count_all_of(asked: Asked) -> int:
+    """How many rows there are, counted one by one."""
+    return await _count(asked, asked.bounds)
+
+
+def _piece_key(asked: Asked, piece: Piece) -> Hashable:
+    return (asked.name, piece)
+
+
+def _ends_key(asked: Asked) -> Hashable:
+    return (asked.document, asked.field)
+
+
+def _bounds_of(piece: Piece) -> Mapping[str, Any]:
+    low, high = piece
+    return {} if low is None else {"$gte": low, "$lt": high}
+
+
+async def _count(asked: Asked, bounds: Mapping[str, Any], *, limit: int | None = None) -> int:
+    return await count(asked.document, asked.within(bounds), hint=asked.hint, limit=limit)
+
+
+async def _find_ends(asked: Asked) -> tuple[Any, ...]:
+    """The least and the greatest value of the field among all rows; none where all are null."""
+    name = str(asked.field)
+    rows, wanted = asked.document.get_motor_collection(), {name: {"$ne": None}}
+    first = await rows.find_one(wanted, {name: 1, "_id": 0}, sort=[(name, ASCENDING)])
+    last = await rows.find_one(wanted, {name: 1, "_id": 0}, sort=[(name, DESCENDING)])
+    return (first[name], last[name]) if first and last else ()
+
+
+def _parts_between(asked: Asked, ends: tuple[Any, ...]) -> _Parts:
+    """What the rows are added up from; all at once where the field is not named or always null."""
+    if not ends or not asked.bounds:
+        return _Parts([EVERYTHING]) if not asked.bounds else _Parts([], [asked.bounds])
+    first, last = ends
+    low, high = _half_open(asked.bounds)
+    low, beyond = first if low is None else max(low, first), _after(last)
+    edges: list[Mapping[str, Any]] = []
+    if high is None or high > beyond:  # there may be newer ones by now
+        edges.append({"$gte": max(low, beyond), **({"$lt": high} if high is not None else {})})
+        high = beyond
+    pieces: list[Piece] = []
+    for start, end, is_whole in split(low, high):
+        if is_whole:
+            pieces.append((start, end))
+        else:
+            edges.append({"$gte": start, "$lt": end})
+    return _Parts(pieces, edges)
+
+
+def split(low: Any, high: Any) -> Iterator[tuple[Any, Any, bool]]:
+    """A range in pieces (from, to, is it whole): round ones that other ranges have as well."""
+    return _split_time(low, high) if isinstance(low, datetime) else _split_amount(low, high)
+
+
+def _split_time(low: datetime, high: datetime) -> Iterator[tuple[datetime, datetime, bool]]:
+    """Days up to the month's end, months, days; what is left of a day at both ends is not whole."""
+    while low < high:
+        day = low.replace(hour=0, minute=0, second=0, microsecond=0)
+        month, end = day.replace(day=1), day + _DAY
+        next_month = (month + 31 * _DAY).replace(day=1)
+        if low == month and next_month <= high:
+            end = next_month
+        is_whole = low in (day, month) and end <= high
+        end = min(end, high)
+        yield low, end, is_whole
+        low = end
+
+
+def _split_amount(low: Decimal, high: Decimal) -> Iterator[tuple[Decimal, Decimal, bool]]:
+    """Ones up to a ten, tens up to a hundred and so on, and down again; cents are not whole."""
+    while low < high:
+        step = Decimal(1)
+        end = low.to_integral_value("ROUND_FLOOR") + 1
+        if low == end - 1 and end <= high:
+            while step < STEP_MAX and not low % (step * 10) and low + step * 10 <= high:
+                step *= 10
+            yield low, low + step, True
+            low += step
+        else:
+            yield low, min(end, high), False
+            low = min(end, high)
+
+
+def _half_open(bounds: Mapping[str, Any]) -> Piece:
+    low, high = bounds.get("$gte"), bounds.get("$lt")
+    if "$lte" in bounds:
+        high = _after(bounds["$lte"])
+    return low, high
+
+
+def _after(value: Any) -> Any:
+    """The next value that a field of this kind can have."""
+    return value + (_MILLISECOND if isinstance(value, datetime) else _CENT)
