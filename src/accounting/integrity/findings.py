@@ -15,6 +15,7 @@ class FindingKind(StrEnum):
 
     AMOUNT_PAID_WRONG = "amount_paid_wrong"  # an invoice's paid amount is not that of its payments
     STATUS_WRONG = "status_wrong"  # PAID and not paid in full, or the other way round
+    ISSUED_DAY_WRONG = "issued_day_wrong"  # lists by another time would leave it out
     TOTAL_WRONG = "total_wrong"  # not miners times price
     ORPHAN_PAYMENT = "orphan_payment"  # its invoice is gone
     ALLOCATION_WRONG = "allocation_wrong"  # a cost payment's guard is not the sum of its payments

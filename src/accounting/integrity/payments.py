@@ -6,6 +6,7 @@ The service may go on writing: what is compared is read at one moment.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
@@ -16,8 +17,8 @@ from accounting.db.client import MongoDatabase
 from accounting.db.found import Found, Snapshot, read_as_found, snapshot
 from accounting.ids import ObjectId
 from accounting.integrity.findings import Finding, FindingKind, Repair
-from accounting.integrity.repairs import mend_allocation, mend_invoice
-from accounting.invoices.rules import InvoiceStatus
+from accounting.integrity.repairs import mend_allocation, mend_invoice, mend_issued_day
+from accounting.invoices.rules import InvoiceStatus, day_of_issue
 from accounting.money import ZERO, cents
 from accounting.platform.reader import Platform
 from accounting.platform.rules import CostPayment, CostPaymentUnusable
@@ -28,7 +29,7 @@ PAYMENT: Final = "InvoicePayment"
 
 _INVOICE_FIELDS: Final = (
     *("_id", "invoiceNumber", "status", "totalMiners", "unitPrice"),
-    *("totalAmount", "amountPaid", "userId"),
+    *("totalAmount", "amountPaid", "userId", "issuedDate", "issuedDay"),
 )
 _LIVE: Final = {"refundedDate": None}
 
@@ -55,6 +56,7 @@ def _wrong_invoice(invoice: Found, paid: Decimal, zone: ZoneInfo) -> list[Findin
     if total != expected:
         sentence = f"Invoice {number} says {total}; miners times price is {expected}."
         wrong.append(Finding(FindingKind.TOTAL_WRONG, INVOICE, entity_id, sentence))
+    wrong += _wrong_day(invoice)
     repair = Repair(
         f"set amountPaid of {number} to {paid}, and the status that follows",
         partial(mend_invoice, invoice_id=ObjectId(invoice["_id"]), zone=zone),
@@ -72,6 +74,20 @@ def _wrong_invoice(invoice: Found, paid: Decimal, zone: ZoneInfo) -> list[Findin
         sentence = f"Invoice {number} is {status}, and {paid} of {total} is paid."
         wrong.append(Finding(FindingKind.STATUS_WRONG, INVOICE, entity_id, sentence, repair))
     return wrong
+
+
+def _wrong_day(invoice: Found) -> list[Finding]:
+    issued, day, number = invoice["issuedDate"], invoice.get("issuedDay"), invoice["invoiceNumber"]
+    expected = day_of_issue(issued) if isinstance(issued, datetime) else None
+    if (day.date() if isinstance(day, datetime) else day) == expected:
+        return []
+    repair = Repair(
+        f"set issuedDay of {number} to {expected}",
+        partial(mend_issued_day, invoice_id=ObjectId(invoice["_id"])),
+    )
+    sentence = f"Invoice {number} was issued at {issued}, and is listed under {day}."
+    kind = FindingKind.ISSUED_DAY_WRONG
+    return [Finding(kind, INVOICE, str(invoice["_id"]), sentence, repair)]
 
 
 _STATUSES_BY_AMOUNT: Final = frozenset(

@@ -12,7 +12,7 @@ from accounting.clock import business_day
 from accounting.db.database import Transaction
 from accounting.invoices.documents import Invoice, get_invoice
 from accounting.invoices.numbers import catch_up_counter
-from accounting.invoices.rules import InvoiceId, InvoiceStatus, is_overdue
+from accounting.invoices.rules import InvoiceId, InvoiceStatus, day_of_issue, is_overdue
 from accounting.invoices.trail import record_change
 from accounting.money import ZERO
 from accounting.payments.documents import InvoicePayment, PaymentAllocation
@@ -63,6 +63,17 @@ def _status(
         status = InvoiceStatus.OVERDUE if is_late else InvoiceStatus.ISSUED
         return {"status": status, "paid_date": None}
     return {}
+
+
+async def mend_issued_day(tx: Transaction, *, invoice_id: InvoiceId) -> None:
+    """Let the day by which an invoice is found be that of its issue."""
+    invoice = await get_invoice(invoice_id, session=tx.session)
+    day = day_of_issue(invoice.issued_date) if invoice.issued_date else None
+    if invoice.issued_day == day:
+        return
+    mended = await invoice.change(tx, expect={"status": invoice.status}, issued_day=day)
+    what = f"repaired: found by the day of its issue, {day}"
+    await record_change(tx, AuditAction.INVOICE_UPDATED, invoice, mended, what)
 
 
 async def mend_allocation(tx: Transaction, *, cost_payment_id: CostPaymentId) -> None:

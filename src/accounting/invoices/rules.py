@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -153,6 +153,11 @@ def invoice_number(day: date, serial: int, width: int) -> str:
 def due_date(generated: date, due_days: int) -> date:
     """The last day to pay."""
     return generated + timedelta(days=due_days)
+
+
+def day_of_issue(issued: datetime) -> date:
+    """The day in UTC under which an issued invoice is found, whatever the business zone is."""
+    return issued.astimezone(UTC).date()
 
 
 def due_date_at_issue(due: date, *, generated: date, issued: date, due_days: int) -> date:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 from accounting.actor import SYSTEM
@@ -21,6 +21,7 @@ from accounting.invoices.rules import (
     InvoiceId,
     InvoiceStatus,
     check_allowed,
+    day_of_issue,
     due_date_at_issue,
 )
 from accounting.invoices.trail import change_entry, record_change
@@ -75,7 +76,7 @@ def changes_at_issue(
     return {
         "status": InvoiceStatus.ISSUED,
         "issued_date": issued_at,
-        "issued_day": issued_at.astimezone(UTC).date(),
+        "issued_day": day_of_issue(issued_at),
         "due_date": due_date_at_issue(
             draft.due_date,
             generated=draft.invoice_generated_date,

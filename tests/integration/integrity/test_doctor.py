@@ -108,6 +108,14 @@ async def open_but_paid(store: Store) -> None:
     await store.set("invoices", store.part_paid_id, status="PAID")
 
 
+async def found_by_another_day(store: Store) -> None:
+    await store.set("invoices", store.paid_id, issuedDay=datetime(2020, 1, 1, tzinfo=UTC))
+
+
+async def found_by_no_day(store: Store) -> None:
+    await store.mongo["invoices"].update_one({"_id": store.paid_id}, {"$unset": {"issuedDay": 1}})
+
+
 async def wrong_guard(store: Store) -> None:
     guard = Decimal128("1.00")
     await store.set("payment_allocations", store.cost_payment.id, allocated=guard)
@@ -138,6 +146,8 @@ REPAIRABLE: list[tuple[Plant, FindingKind]] = [
     (wrong_amount_paid, FindingKind.AMOUNT_PAID_WRONG),
     (paid_but_open, FindingKind.STATUS_WRONG),
     (open_but_paid, FindingKind.STATUS_WRONG),
+    (found_by_another_day, FindingKind.ISSUED_DAY_WRONG),
+    (found_by_no_day, FindingKind.ISSUED_DAY_WRONG),
     (wrong_guard, FindingKind.ALLOCATION_WRONG),
     (missing_guard, FindingKind.ALLOCATION_WRONG),
     (guard_of_nothing, FindingKind.ALLOCATION_WRONG),

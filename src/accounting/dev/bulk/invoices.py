@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from hashlib import blake2b
 from typing import Final, TypeAlias
@@ -30,7 +30,7 @@ from accounting.dev.bulk.trail import (
     text_of,
 )
 from accounting.ids import ObjectId as DocumentId
-from accounting.invoices.rules import InvoiceStatus
+from accounting.invoices.rules import InvoiceStatus, day_of_issue
 from accounting.notifications.rules import NotificationType, dedupe_key
 from accounting.pricing.rules import PriceSource
 
@@ -145,7 +145,7 @@ class InvoiceStory:
             "companyName": customer.company_name,
         }
         told = {"status": "ISSUED", "issuedDate": instant_to_json(at), "customer": named}
-        day = as_stored_day(at.astimezone(UTC).date())
+        day = as_stored_day(day_of_issue(at))
         stored = {"status": "ISSUED", "issuedDate": at, "issuedDay": day, "customer": named}
         self._change(AuditAction.INVOICE_ISSUED, at, f"issued to {customer.name}", told, stored)
         if self._bill.is_mailed:
