@@ -154,6 +154,7 @@ async def test_a_search_is_a_part_of_name_email_or_company(
         write_cursor(Order("name", False), "ada", "66f0c0ffee00000000000101"),
         write_cursor(Order("name", False), {"$gt": ""}, new_id()),
     ],
+    ids=["no cursor", "descending", "other field", "number", "text as id", "operator"],
 )
 async def test_a_cursor_of_another_list_is_refused(book: CustomerBook, cursor: str) -> None:
     with pytest.raises(CursorNotValid):
