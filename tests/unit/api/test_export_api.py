@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from accounting.actor import Role
-from accounting.api.exports import EXPORTS_AT_ONCE_MAX, take_place
+from accounting.api.exports import EXPORTS_AT_ONCE_MAX, let_exports_end, take_place
 from accounting.ids import ObjectId, new_id
 from accounting.invoices.service import cancel_invoice
 from accounting.invoices.settlement import record_payment
@@ -144,7 +145,7 @@ async def test_a_draft_of_nobody_has_an_id_alone(
     assert (draft["customerName"], draft["customerId"]) == ("", str(ada.id))
 
 
-@pytest.mark.parametrize("parameters", FILTERS, ids=str)
+@pytest.mark.parametrize("parameters", FILTERS, ids=",".join)
 async def test_it_has_the_rows_of_the_list_in_its_order(
     api: httpx.AsyncClient, ada: PlatformUser, parameters: dict[str, Any]
 ) -> None:
@@ -251,6 +252,18 @@ async def test_one_more_than_run_at_a_time_is_told_to_wait(api: httpx.AsyncClien
     assert (refused.status_code, refused.json()["code"]) == (503, "exports_busy")
     assert refused.headers["retry-after"] == "30"
     assert allowed == [200] * 5
+
+
+async def test_a_server_that_stops_lets_exports_remove_their_files() -> None:
+    leave = take_place(APP.app.state)
+    stopping = asyncio.create_task(let_exports_end(APP.app.state))
+    await asyncio.sleep(0.1)
+    is_waiting = not stopping.done()
+
+    leave()
+    await asyncio.wait_for(stopping, 1)
+
+    assert is_waiting
 
 
 async def test_a_request_that_is_refused_takes_no_place(api: httpx.AsyncClient) -> None:

@@ -184,7 +184,11 @@ def test_a_key_tells_a_statement_and_its_tone(tone: StatementTone) -> None:
     assert len(key) <= 200
 
 
-@pytest.mark.parametrize("step", ["", "+7", "-3", str(new_id()), f"{new_id()}:{new_id()}"])
+@pytest.mark.parametrize(
+    "step",
+    ["", "+7", "-3", str(new_id()), f"{new_id()}:{new_id()}"],
+    ids=["first", "overdue", "before", "payment", "two ids"],
+)
 def test_keys_of_other_mails_tell_no_statement(step: str) -> None:
     key = dedupe_key(NotificationType.OVERDUE_REMINDER, new_id(), step)
 
