@@ -18,8 +18,10 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from accounting.api.exports import ENDING_SECONDS_MAX
 from accounting.api.health import live
 from accounting.cli.main import cli
+from accounting.cli.run import SHUTDOWN_SECONDS_MAX
 from accounting.settings import Settings, load_settings
 
 ROOT: Final = Path(__file__).parents[2]
@@ -154,6 +156,18 @@ def test_all_containers_are_bounded_and_cannot_gain_privileges() -> None:
         assert service["read_only"] is True, name
         assert "no-new-privileges:true" in service["security_opt"], name
         assert service["mem_limit"], name
+
+
+def test_workbooks_are_made_on_disk_and_may_end_when_the_api_stops() -> None:
+    api = SERVICES["api"]
+    [scratch] = [volume for volume in api["volumes"] if volume.endswith(":/tmp")]
+
+    # A tmpfs counts as memory, of which the container has little.
+    assert api["tmpfs"] == []
+    assert scratch.partition(":")[0] in COMPOSE["volumes"]
+    assert int(api["stop_grace_period"].removesuffix("s")) > (
+        SHUTDOWN_SECONDS_MAX + ENDING_SECONDS_MAX
+    )
 
 
 def test_image_is_built_once_for_all_our_services() -> None:

@@ -25,7 +25,7 @@ from accounting.api.customer_lists import CustomerListController
 from accounting.api.customers import CustomerController
 from accounting.api.dashboard import DashboardController
 from accounting.api.errors import exception_handlers
-from accounting.api.exports import InvoiceExportController
+from accounting.api.exports import InvoiceExportController, let_exports_end
 from accounting.api.generation import GenerationController
 from accounting.api.health import live, metrics, ready
 from accounting.api.invoice_actions import InvoiceActionController
@@ -74,6 +74,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
                     }
                 )
                 yield
+                await let_exports_end(app.state)
         finally:
             await queue.close()
             await redis.aclose()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Final, Protocol
+from functools import partial
+from typing import Annotated, Final
 
 from litestar import Controller, get
 from litestar.datastructures import State
@@ -15,9 +16,10 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import QueryParameter
+from litestar.response.base import ASGIResponse
 from litestar.status_codes import HTTP_200_OK
 
-from accounting.api.file_stream import FileStream
+from accounting.api.file_stream import FileStream, FinishedFile
 from accounting.api.invoice_filters import Direction, SortBy, provide_invoice_filter
 from accounting.api.schemas import SortDirection
 from accounting.bootstrap import Services
@@ -26,12 +28,15 @@ from accounting.errors import Unavailable
 from accounting.invoices.listing import InvoiceFilter, InvoiceSort
 from accounting.reports.csv_file import CsvFile
 from accounting.reports.export import Row, export_invoices
-from accounting.reports.xlsx_file import XlsxFile
+from accounting.reports.xlsx_file import write_xlsx
 
 # Each keeps one core busy as long as its reader is fast enough.
 EXPORTS_AT_ONCE_MAX: Final = 2
 # So few are written in one go, some 2 ms, and then others have their turn.
 ROWS_AT_ONCE: Final = 200
+# Enough also for a workbook of a million rows that was about to be put together.
+ENDING_SECONDS_MAX: Final = 5.0
+_POLL_SECONDS: Final = 0.05
 _RUNNING: Final = "exports_running"
 
 
@@ -42,26 +47,8 @@ class ExportFormat(StrEnum):
     XLSX = "xlsx"
 
 
-class ExportFile(Protocol):
-    """A file that is made part by part; the parts put together are the file."""
-
-    def begin(self) -> bytes: ...
-
-    def add(self, rows: list[Row]) -> bytes: ...
-
-    def end(self) -> bytes: ...
-
-
-_FILE_OF: Final[Mapping[ExportFormat, type[CsvFile] | type[XlsxFile]]] = {
-    ExportFormat.CSV: CsvFile,
-    ExportFormat.XLSX: XlsxFile,
-}
 _CSV: Final = "text/csv"
 _XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-_MEDIA_TYPE_OF: Final = {
-    ExportFormat.CSV: _CSV,  # the charset is added
-    ExportFormat.XLSX: _XLSX,
-}
 
 
 class ExportsBusy(Unavailable):
@@ -120,14 +107,15 @@ class InvoiceExportController(Controller):
         sort_by: SortBy = InvoiceSort.CREATED_AT,
         sort_direction: Direction = SortDirection.DESCENDING,
         format_: Annotated[ExportFormat, QueryParameter(name="format")] = ExportFormat.CSV,
-    ) -> FileStream:
+    ) -> ASGIResponse:
         """Every invoice that the list with these filters has, in its order, as CSV or XLSX.
 
-        Sent while it is read. A file is complete only if the answer ends as HTTP wants it: when
-        something fails on the way, the connection breaks, and a client that does not tell must not
-        use what it has. Texts that a spreadsheet would take for formulas get an apostrophe in CSV;
-        in XLSX they are texts. Beyond 1,048,575 invoices XLSX goes on in another sheet. Two
-        exports run at a time in one process; another one is 503 `exports_busy`.
+        CSV is sent while it is read, XLSX when it is finished, with its length. A file is complete
+        only if the answer ends as HTTP wants it: when something fails on the way, the connection
+        breaks, and a client that does not tell must not use what it has. Texts that a spreadsheet
+        would take for formulas get an apostrophe in CSV; in XLSX they are texts. Beyond 1,048,575
+        invoices XLSX goes on in another sheet. Two exports run at a time in one process; another
+        one is 503 `exports_busy`.
         """
         today = business_day(services.db.clock(), services.terms.zone)
         leave = take_place(state)
@@ -144,12 +132,13 @@ class InvoiceExportController(Controller):
         except BaseException:
             leave()
             raise
-        return FileStream(
-            _write(_FILE_OF[format_](), parts),
-            filename=f"invoices-{today}.{format_}",
-            media_type=_MEDIA_TYPE_OF[format_],
-            on_end=leave,
-        )
+        filename = f"invoices-{today}.{format_}"
+        if format_ is ExportFormat.XLSX:
+            return FinishedFile(
+                partial(write_xlsx, parts), filename=filename, media_type=_XLSX, on_end=leave
+            )
+        # The charset is added to the media type.
+        return FileStream(_write_csv(parts), filename=filename, media_type=_CSV, on_end=leave)
 
 
 def take_place(state: State) -> Callable[[], None]:
@@ -164,15 +153,18 @@ def take_place(state: State) -> Callable[[], None]:
     return leave
 
 
-async def _write(file: ExportFile, parts: AsyncIterator[list[Row]]) -> AsyncGenerator[bytes, None]:
-    try:
-        yield file.begin()
-        async for rows in parts:
-            for start in range(0, len(rows), ROWS_AT_ONCE):
-                if part := file.add(rows[start : start + ROWS_AT_ONCE]):
-                    yield part
-                await asyncio.sleep(0)
-    except BaseException:
-        file.end()  # an archive that is let go while it is open complains in the log
-        raise
-    yield file.end()
+async def let_exports_end(state: State) -> None:
+    """Let the exports that a stopping server has cancelled remove their files."""
+    for _ in range(int(ENDING_SECONDS_MAX / _POLL_SECONDS)):
+        if not state.get(_RUNNING, 0):
+            break
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _write_csv(parts: AsyncIterator[list[Row]]) -> AsyncGenerator[bytes, None]:
+    file = CsvFile()
+    yield file.begin()
+    async for rows in parts:
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            yield file.add(rows[start : start + ROWS_AT_ONCE])
+            await asyncio.sleep(0)

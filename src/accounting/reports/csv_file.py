@@ -35,7 +35,7 @@ def as_safe_text(text: str) -> str:
 
 
 class CsvFile:
-    """The parts of one file: `begin`, `add` for rows, `end`; put together they are the file."""
+    """The parts of one file: `begin`, then `add` for rows; put together they are the file."""
 
     def begin(self) -> bytes:
         return BOM_UTF8 + _lines([[column.name for column in COLUMNS]])
@@ -48,9 +48,6 @@ class CsvFile:
             ]
             for row in rows
         )
-
-    def end(self) -> bytes:
-        return b""
 
 
 def _lines(rows: Iterable[list[str]]) -> bytes:

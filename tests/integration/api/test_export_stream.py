@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any
 
@@ -33,16 +36,24 @@ BROKEN = {
 
 
 @pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the service has its temporary files."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
 def many(
     mongod: Server,
     redis_server: Server,
     mail_catcher: MailCatcher,
+    scratch: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """A service with so many invoices that no connection swallows an export at once."""
     environment = service_environment(
         mongod, redis_url=redis_server.uri, smtp_url=mail_catcher.uri, database="export_test"
     )
+    environment["TMPDIR"] = str(scratch)
     customers = [ObjectId(f"{serial:024x}") for serial in range(1, 50)]
     with running_service(environment, tmp_path_factory.mktemp("service")) as running:
         invoices = running.mongo.get_collection("invoices", codec_options=CODEC_OPTIONS)
@@ -102,10 +113,19 @@ def test_readers_who_go_away_leave_their_places(many: Service) -> None:
             assert b'"exports_busy"' in refused.read()
             # Slow readers are in nobody's way.
             assert many.api.get("/invoices", headers=many.as_admin()).status_code == 200
-        give_up_at = time.monotonic() + WAIT_SECONDS_MAX
-        while many.api.get(url(q="nobody"), headers=many.as_admin()).status_code != 200:
-            assert time.monotonic() < give_up_at, "the places are not given back"
-            time.sleep(0.05)
+        wait_until(lambda: is_a_place_free(many))
+
+
+def is_a_place_free(service: Service) -> bool:
+    answer = service.api.get(url(q="nobody"), headers=service.as_admin())
+    return answer.status_code == 200
+
+
+def wait_until(is_so: Callable[[], bool], seconds_max: float = WAIT_SECONDS_MAX) -> None:
+    give_up_at = time.monotonic() + seconds_max
+    while not is_so():
+        assert time.monotonic() < give_up_at, "it takes too long"
+        time.sleep(0.05)
 
 
 def test_nothing_is_held_on_the_server_for_a_slow_reader(many: Service) -> None:
@@ -117,20 +137,74 @@ def test_nothing_is_held_on_the_server_for_a_slow_reader(many: Service) -> None:
     assert cursors["total"] == 0
 
 
-@pytest.mark.parametrize("kind", ["csv", "xlsx"])
-def test_a_failure_on_the_way_breaks_the_connection(many: Service, kind: str) -> None:
+@pytest.fixture
+def broken(many: Service) -> Iterator[None]:
+    """A list whose last invoice cannot be made a row of."""
     many.mongo.command("insert", "invoices", documents=[BROKEN], bypassDocumentValidation=True)
+    yield
+    many.mongo["invoices"].delete_one({"_id": BROKEN["_id"]})
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_failure_on_the_way_breaks_the_connection(many: Service) -> None:
     received: list[int] = []
-    try:
-        with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message"):
-            download(many, kind, received)
-    finally:
-        many.mongo["invoices"].delete_one({"_id": BROKEN["_id"]})
+
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message"):
+        download(many, received)
+
     assert sum(received) > 100_000
 
 
-def download(service: Service, kind: str, received: list[int]) -> None:
-    with service.api.stream("GET", url(format=kind), headers=service.as_admin()) as answer:
+def download(service: Service, received: list[int]) -> None:
+    with service.api.stream("GET", url(), headers=service.as_admin()) as answer:
         assert answer.status_code == 200
         for part in answer.iter_raw():
             received.append(len(part))
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_workbook_that_fails_is_an_answer_like_any_and_leaves_nothing(
+    many: Service, scratch: Path
+) -> None:
+    answer = many.api.get(url(format="xlsx"), headers=many.as_admin())
+
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (files_in(scratch), is_a_place_free(many)) == ([], True)
+
+
+def test_a_workbook_comes_with_its_length_and_leaves_nothing(many: Service, scratch: Path) -> None:
+    answer = many.api.get(url(format="xlsx"), headers=many.as_admin())
+
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    wait_until(lambda: files_in(scratch) == [])
+
+
+def test_a_workbook_is_given_up_when_its_readers_go_away(many: Service, scratch: Path) -> None:
+    def ask() -> None:
+        with httpx.Client(base_url=many.api.base_url, timeout=3) as client:
+            client.get(url(format="xlsx"), headers=many.as_admin())
+
+    with ThreadPoolExecutor(EXPORTS_AT_ONCE_MAX) as pool:
+        readers = [pool.submit(ask) for _ in range(EXPORTS_AT_ONCE_MAX)]
+        wait_until(lambda: len([*scratch.glob("accounting-export-*")]) == EXPORTS_AT_ONCE_MAX)
+        assert not is_a_place_free(many)
+    for reader in readers:
+        assert isinstance(reader.exception(), httpx.ReadTimeout)
+
+    # Both together would be written for many times as long.
+    wait_until(lambda: is_a_place_free(many) and files_in(scratch) == [], seconds_max=1.5)
+
+
+def files_in(folder: Path) -> list[str]:
+    """The API's files there, and those that no longer have a name but are still open."""
+    found = [str(path) for path in folder.rglob("*")]
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            path = os.readlink(descriptor)
+        except OSError:
+            continue
+        if path.startswith(f"{folder}/"):
+            found.append(path)
+    # The worker's own.
+    return [path for path in found if "/pymp-" not in path]

@@ -1,15 +1,16 @@
-"""A file that is made while it is sent: its end, and every other way to stop."""
+"""A file that is made while it is sent, or before: its end, and every other way to stop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from io import BytesIO
+from typing import IO, Any
 
 import pytest
 
-from accounting.api.file_stream import FileStream
+from accounting.api.file_stream import FileStream, FinishedFile
 
 SCOPE: Any = {"type": "http"}
 
@@ -21,9 +22,11 @@ class Reader:
     takes: int = 1_000
     leaves: asyncio.Event = field(default_factory=asyncio.Event)
     received: list[dict[str, Any]] = field(default_factory=list)
+    is_full: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def send(self, message: Any) -> None:
         if self.takes <= 0:
+            self.is_full.set()
             await asyncio.Event().wait()
         self.takes -= 1
         self.received.append(message)
@@ -158,3 +161,96 @@ async def test_an_answer_that_cannot_begin_gives_the_place_back() -> None:
         await stream(source, ends)(SCOPE, Reader().receive, send)
 
     assert (ends.number, source.made) == (1, 0)
+
+
+@dataclass
+class Maker:
+    """Makes a file when it may; notes that it was cancelled."""
+
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+    has_begun: asyncio.Event = field(default_factory=asyncio.Event)
+    file: IO[bytes] = field(default_factory=lambda: BytesIO(b"whole" * 200_000))
+    is_cancelled: bool = False
+
+    async def make(self) -> IO[bytes]:
+        self.has_begun.set()
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.is_cancelled = True
+            raise
+        return self.file
+
+
+def finished(make: Callable[[], Coroutine[Any, Any, IO[bytes]]], ends: Ends) -> FinishedFile:
+    return FinishedFile(make, filename="a.xlsx", media_type="application/zip", on_end=ends)
+
+
+async def test_a_finished_file_is_sent_with_its_length_and_closed() -> None:
+    maker, reader, ends = Maker(), Reader(), Ends()
+    maker.may_end.set()
+
+    await finished(maker.make, ends)(SCOPE, reader.receive, reader.send)
+
+    start, *bodies = reader.received
+    assert (start["status"], dict(start["headers"])) == (
+        200,
+        {
+            b"content-disposition": b'attachment; filename="a.xlsx"',
+            b"content-length": b"1000000",
+            b"content-type": b"application/zip",
+        },
+    )
+    assert b"".join(body["body"] for body in bodies) == b"whole" * 200_000
+    assert reader.is_told_the_end
+    assert (ends.number, maker.file.closed) == (1, True)
+
+
+async def test_a_failure_before_the_file_is_finished_comes_before_any_answer() -> None:
+    reader, ends = Reader(), Ends()
+
+    async def make() -> IO[bytes]:
+        raise ValueError("broken row")
+
+    with pytest.raises(ValueError, match="broken row"):
+        await finished(make, ends)(SCOPE, reader.receive, reader.send)
+
+    assert (ends.number, reader.received) == (1, [])
+
+
+async def test_a_file_is_not_made_to_its_end_for_a_reader_who_goes_away() -> None:
+    maker, reader, ends = Maker(), Reader(), Ends()
+    answer = finished(maker.make, ends)
+    sending = asyncio.create_task(answer(SCOPE, reader.receive, reader.send))
+    await maker.has_begun.wait()
+
+    reader.leaves.set()
+    await asyncio.wait_for(sending, 5)
+
+    assert (ends.number, maker.is_cancelled, reader.received) == (1, True, [])
+
+
+async def test_a_server_that_stops_gives_a_file_up() -> None:
+    maker, reader, ends = Maker(), Reader(), Ends()
+    answer = finished(maker.make, ends)
+    sending = asyncio.create_task(answer(SCOPE, reader.receive, reader.send))
+    await maker.has_begun.wait()
+
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+
+    assert (ends.number, maker.is_cancelled) == (1, True)
+
+
+async def test_a_finished_file_is_closed_when_its_reader_goes_away() -> None:
+    maker, reader, ends = Maker(), Reader(takes=2), Ends()
+    maker.may_end.set()
+    answer = finished(maker.make, ends)
+    sending = asyncio.create_task(answer(SCOPE, reader.receive, reader.send))
+    await reader.is_full.wait()
+
+    reader.leaves.set()
+    await asyncio.wait_for(sending, 5)
+
+    assert (ends.number, maker.file.closed, reader.is_told_the_end) == (1, True, False)
