@@ -186,6 +186,21 @@ def is_under_way(books: Books) -> bool:
     return any(books.client[name]["accounting_runs"].count_documents({}) > 2 for name in names)
 
 
+@pytest.fixture
+def _short_lived_transactions(books: Books) -> Iterator[None]:
+    """The server ends an abandoned transaction within seconds, and not after a minute.
+
+    A killed process leaves one, and at times a stopped one: a statement that was on its way when
+    its work was cancelled may begin the transaction after it was aborted, and a database cannot be
+    dropped meanwhile.
+    """
+    limit = "transactionLifetimeLimitSeconds"
+    before = books.client.admin.command({"setParameter": 1, limit: 2})["was"]
+    yield
+    books.client.admin.command({"setParameter": 1, limit: before})
+
+
+@pytest.mark.usefixtures("_short_lived_transactions")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_simulation_cleans_up(
     books: Books, environment: dict[str, str], number: signal.Signals
@@ -200,15 +215,6 @@ def test_a_stopped_simulation_cleans_up(
     assert (process.returncode, stdout) == (130, "")
     assert "Traceback" not in stderr
     assert scratch_databases(books) == []
-
-
-@pytest.fixture
-def _short_lived_transactions(books: Books) -> Iterator[None]:
-    """The server ends a killed process's transaction within seconds, and not after a minute."""
-    limit = "transactionLifetimeLimitSeconds"
-    before = books.client.admin.command({"setParameter": 1, limit: 2})["was"]
-    yield
-    books.client.admin.command({"setParameter": 1, limit: before})
 
 
 @pytest.mark.usefixtures("_short_lived_transactions")
