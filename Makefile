@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Each starts its own servers. A file stays in one, with its servers; the order is that of the tests.
+IN_TWO_PROCESSES := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-unit chaos browser lint types check format clean
@@ -22,7 +24,7 @@ run: $(INSTALLED) ## Start everything: MongoDB, Redis, mail catcher, API, worker
 	@exec $(BIN)/accounting dev $(ARGS)
 
 test: check browser ## Lint, types and all tests, on real servers that the tests start themselves
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(IN_TWO_PROCESSES) $(ARGS)
 
 test-unit: $(INSTALLED) ## The quick loop: unit tests in memory
 	$(BIN)/python -m pytest tests/unit -m "not real_mongo" $(ARGS)

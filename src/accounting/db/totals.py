@@ -4,7 +4,7 @@ Up to COUNTED_MAX rows are counted each time, and that number is exact. More are
 pieces that are counted once and then remembered for REMEMBERED_SECONDS: a range of time from its
 days and months, a range of amounts from round amounts. A range that begins or ends elsewhere shares
 nearly all of its pieces, so that other ranges cost no more than the same one again. What lies
-beyond the pieces, hours or cents, is counted each time.
+beyond the pieces, hours or small change, is counted each time.
 
 Rows that are never changed or removed need no such limit: pieces that are over are remembered for
 good, and the number is exact.
@@ -36,6 +36,8 @@ FOREVER: Final = float("inf")
 REMEMBERED_MAX: Final = 20_000
 # So many counts are under way at once; more would only wait for each other in the server.
 AT_ONCE: Final = 4
+# Smaller pieces would be so many that few are ever asked for twice.
+STEP_MIN: Final = Decimal(10)
 STEP_MAX: Final = Decimal(10**9)
 _CENT: Final = Decimal("0.01")
 _DAY: Final = timedelta(days=1)
@@ -259,11 +261,11 @@ def _split_time(low: datetime, high: datetime) -> Iterator[tuple[datetime, datet
 
 
 def _split_amount(low: Decimal, high: Decimal) -> Iterator[tuple[Decimal, Decimal, bool]]:
-    """Ones up to a ten, tens up to a hundred and so on, and down again; cents are not whole."""
+    """Tens up to a hundred, hundreds up to a thousand and so on, and down again."""
     while low < high:
-        step = Decimal(1)
-        end = low.to_integral_value("ROUND_FLOOR") + 1
-        if low == end - 1 and end <= high:
+        step = STEP_MIN
+        end = (low // step + 1) * step
+        if low == end - step and end <= high:
             while step < STEP_MAX and not low % (step * 10) and low + step * 10 <= high:
                 step *= 10
             yield low, low + step, True

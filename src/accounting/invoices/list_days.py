@@ -15,7 +15,7 @@ from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from accounting.clock import as_stored_day
-from accounting.db.paging import Order, count
+from accounting.db.paging import Order, count, count_all
 from accounting.invoices.documents import Invoice
 
 Range: TypeAlias = dict[str, Any]
@@ -24,7 +24,7 @@ Range: TypeAlias = dict[str, Any]
 MERGED_DAYS_MAX: Final = 190
 # A page that is further from its beginning than that is found otherwise.
 ROWS_MAX: Final = 2_000
-FIRST_STEP: Final = timedelta(days=1)
+SPREAD_DAYS: Final = 2_000
 STEPS_GROW_BY: Final = 4
 LONGEST_STEP: Final = timedelta(days=40 * 365)
 # Where the day of each is stored; numbers begin with that day.
@@ -98,7 +98,9 @@ async def find_window(
     if begin is None:
         return None
     among: list[Mapping[str, Any]] = [days.condition, query]
-    step = FIRST_STEP
+    # Four times what would do if all were spread evenly over some years.
+    days_at_first = 4 * needed.rows * SPREAD_DAYS // max(1, await count_all(Invoice))
+    step = timedelta(days=max(1, days_at_first))
     while step < LONGEST_STEP:
         bounds = {"$gte": begin - step} if order.is_descending else {"$lte": begin + step}
         beyond = "$lt" if order.is_descending else "$gt"

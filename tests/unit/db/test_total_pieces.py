@@ -56,7 +56,7 @@ def test_a_range_of_amounts_is_its_parts(one: Decimal, other: Decimal) -> None:
             assert size.log10() % 1 == 0
             assert start % size == 0
         else:
-            assert size < 1
+            assert size < 10
 
 
 def test_years_are_months_and_the_days_at_both_ends() -> None:
@@ -74,7 +74,7 @@ def test_ranges_that_overlap_share_their_pieces() -> None:
     first = pieces(datetime(2021, 1, 5, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC))
     second = pieces(datetime(2021, 2, 9, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC))
     cheap = pieces(Decimal("60.00"), Decimal(100_000))
-    cheaper = pieces(Decimal("55.50"), Decimal(100_000))
+    cheaper = pieces(Decimal("45.50"), Decimal(100_000))
 
     assert len(set(second) - set(first)) <= 20
     assert set(cheap) < set(cheaper)
