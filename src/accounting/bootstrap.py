@@ -172,4 +172,5 @@ async def open_services(
             terms=billing_terms(settings),
             settings=settings,
             company=company_of(settings),
+            totals=Totals(clock=clock),
         )

@@ -141,3 +141,17 @@ async def test_pages_are_parts_of_the_whole(rows: list[Row], descending: bool) -
 
             assert found == wanted[(number - 1) * 10 : number * 10], f"{name}, page {number}"
             assert page.total == len(wanted), name
+
+
+async def test_overdue_ones_are_the_same_before_and_after_they_are_marked(
+    rows: list[Row], real_mongo: MongoDatabase
+) -> None:
+    late = {"status": "ISSUED", "dueDate": {"$lt": as_stored_day(TODAY)}}
+    before = await read({"overdue_on": TODAY}, True, Window(100, 1))
+
+    marked = await real_mongo["invoices"].update_many(late, {"$set": {"status": "OVERDUE"}})
+    after = await read({"overdue_on": TODAY}, True, Window(100, 1))
+
+    assert marked.modified_count > 0
+    assert [item.id for item in after.items] == [item.id for item in before.items]
+    assert after.total == before.total
