@@ -30,8 +30,8 @@ def serve(host: str | None, port: int | None) -> None:
     # A wrong server is one sentence here, not a traceback from inside the HTTP server.
     _try_start(settings)
     app = create_app(settings)
-    # What is there by now stays for good. Left to itself, the garbage collector walks through all of
-    # it now and then, and every request under way waits some 100 ms.
+    # What is there by now stays for good. Left to itself, the garbage collector walks through all
+    # of it now and then, and every request under way waits some 100 ms.
     gc.collect()
     gc.freeze()
     uvicorn.run(
