@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from email.message import EmailMessage
@@ -33,6 +34,16 @@ class SettableClock:
 
     def move(self, **duration: float) -> None:
         self.now += timedelta(**duration)
+
+
+@dataclass
+class Stopwatch:
+    """A stopwatch that stands still until it is moved."""
+
+    seconds: float = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
 
 
 class JobList:

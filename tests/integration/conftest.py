@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
 from accounting.dev.mail_catcher import MailCatcher, start_mail_catcher
 from accounting.dev.processes import Server
@@ -39,6 +41,21 @@ def service(
     )
     with running_service(environment, tmp_path_factory.mktemp("service")) as running:
         yield running
+
+
+@pytest.fixture
+def short_lived_transactions(mongod: Server) -> Iterator[None]:
+    """The server ends an abandoned transaction within seconds, and not after a minute.
+
+    A killed process leaves one, and at times a stopped one: a statement that was on its way when
+    its work was cancelled may begin the transaction after it was aborted, and a database cannot be
+    dropped meanwhile.
+    """
+    limit = "transactionLifetimeLimitSeconds"
+    with MongoClient[dict[str, Any]](mongod.uri) as client:
+        before = client.admin.command({"setParameter": 1, limit: 2})["was"]
+        yield
+        client.admin.command({"setParameter": 1, limit: before})
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ class InvoiceExportController(Controller):
                 sort_by=sort_by,
                 descending=sort_direction is SortDirection.DESCENDING,
             )
-        except BaseException:
+        except BaseException:  # cancelled as well: the place must not stay taken
             leave()
             raise
         filename = f"invoices-{today}.{format_}"

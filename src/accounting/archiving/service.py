@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from copy import copy
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -81,7 +80,7 @@ async def archive_invoices(
 
     Raises ArchiveAtWork; what `back_up` and `open_backup` raise, before anything is removed.
     """
-    db = _patient(db)
+    db = db.with_patience(PATIENCE_SECONDS)
     now = db.clock()
     folder = parent / f"accounting-archive-{db.mongo.name}-{_stamp(now)}"
     archive = await db.run(SYSTEM, begin, holder, plan, age, folder)
@@ -107,7 +106,7 @@ async def resume_archive(
     One that was interrupted while it exported has removed nothing, and is forgotten.
     Raises ArchiveAtWork, ArchiveFolderMissing, ArchiveFolderChanged, BackupDamaged.
     """
-    db = _patient(db)
+    db = db.with_patience(PATIENCE_SECONDS)
     archive = await db.run(SYSTEM, take_over, holder)
     if archive is None:
         return None
@@ -131,7 +130,7 @@ async def abandon_archive(db: Database, *, holder: Holder) -> Archive | None:
 
     Raises ArchiveAtWork.
     """
-    db = _patient(db)
+    db = db.with_patience(PATIENCE_SECONDS)
     archive = await db.run(SYSTEM, take_over, holder)
     if archive is None:
         return None
@@ -154,12 +153,6 @@ async def _remove_all(
         archive = await db.run(SYSTEM, remove_saved, archive_id, holder, batch, zone)
         show("invoices removed", archive.removed + archive.left, total)
     return await db.run(SYSTEM, end, archive_id, holder, ArchiveStatus.DONE)
-
-
-def _patient(db: Database) -> Database:
-    patient = copy(db)
-    patient.patience_seconds = PATIENCE_SECONDS
-    return patient
 
 
 def _take(saved: Iterator[SavedInvoice], most: int) -> list[SavedInvoice]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -27,30 +26,20 @@ from builders import (
     a_price,
     an_issued_invoice,
 )
-from fakes import FakePlatform, SettableClock, TestDatabase
+from fakes import FakePlatform, SettableClock, Stopwatch, TestDatabase
 
 ADA = a_customer()
 BOB = a_customer(name="bob Stone", email="bob@stone.example", company_name=None)
 
 
-@dataclass
-class Watch:
-    """A stopwatch that stands still until it is moved."""
-
-    seconds: float = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @pytest.fixture
-def watch() -> Watch:
-    return Watch()
+def watch() -> Stopwatch:
+    return Stopwatch()
 
 
 @pytest.fixture
 async def api(
-    real_db: TestDatabase, platform: FakePlatform, watch: Watch
+    real_db: TestDatabase, platform: FakePlatform, watch: Stopwatch
 ) -> AsyncIterator[httpx.AsyncClient]:
     """The API with an admin's token."""
     platform.add_user(a_customer(id=ADMIN.user_id, name="Alex Admin", role=Role.ADMIN))
@@ -156,7 +145,7 @@ async def test_it_is_searched_and_read_on_by_cursor(api: httpx.AsyncClient) -> N
 
 
 async def test_a_new_customer_shows_up_in_time(
-    api: httpx.AsyncClient, platform: FakePlatform, watch: Watch
+    api: httpx.AsyncClient, platform: FakePlatform, watch: Stopwatch
 ) -> None:
     await customers(api)
     platform.add_user(a_customer(name="Carla Ruiz"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +43,6 @@ def dice() -> random.Random:
     return random.Random(SEED)
 
 
-@pytest.fixture
-async def _short_lived_transactions(real_mongo: MongoDatabase) -> AsyncIterator[None]:
-    """The server ends a killed process's transaction within seconds, and not after a minute."""
-    limit, admin = "transactionLifetimeLimitSeconds", real_mongo.client.admin
-    before = (await admin.command({"setParameter": 1, limit: 2}))["was"]
-    yield
-    await admin.command({"setParameter": 1, limit: before})
-
-
 def exported_in(folder: Path) -> Documents:
     """What the finished folders hold, each checked byte by byte."""
     found: Documents = {name: {} for name in WITH_INVOICES}
@@ -71,7 +61,7 @@ def together(exported: Documents, remaining: Documents) -> Documents:
     return {name: exported[name] | remaining[name] for name in WITH_INVOICES}
 
 
-@pytest.mark.usefixtures("_short_lived_transactions")
+@pytest.mark.usefixtures("short_lived_transactions")
 async def test_a_killed_archive_loses_nothing_and_is_finished_by_the_next(
     mongod: Server,
     real_db: TestDatabase,

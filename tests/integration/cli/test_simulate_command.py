@@ -186,21 +186,7 @@ def is_under_way(books: Books) -> bool:
     return any(books.client[name]["accounting_runs"].count_documents({}) > 2 for name in names)
 
 
-@pytest.fixture
-def _short_lived_transactions(books: Books) -> Iterator[None]:
-    """The server ends an abandoned transaction within seconds, and not after a minute.
-
-    A killed process leaves one, and at times a stopped one: a statement that was on its way when
-    its work was cancelled may begin the transaction after it was aborted, and a database cannot be
-    dropped meanwhile.
-    """
-    limit = "transactionLifetimeLimitSeconds"
-    before = books.client.admin.command({"setParameter": 1, limit: 2})["was"]
-    yield
-    books.client.admin.command({"setParameter": 1, limit: before})
-
-
-@pytest.mark.usefixtures("_short_lived_transactions")
+@pytest.mark.usefixtures("short_lived_transactions")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_simulation_cleans_up(
     books: Books, environment: dict[str, str], number: signal.Signals
@@ -217,7 +203,7 @@ def test_a_stopped_simulation_cleans_up(
     assert scratch_databases(books) == []
 
 
-@pytest.mark.usefixtures("_short_lived_transactions")
+@pytest.mark.usefixtures("short_lived_transactions")
 def test_what_a_killed_simulation_leaves_is_named_and_dropped_on_request(
     books: Books, environment: dict[str, str]
 ) -> None:

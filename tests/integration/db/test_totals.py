@@ -26,7 +26,7 @@ from accounting.ids import ObjectId, new_id
 from accounting.invoices.documents import Invoice
 from accounting.invoices.listing import InvoiceFilter, InvoiceSort, list_invoices
 from accounting.invoices.rules import InvoiceStatus
-from fakes import FakePlatform
+from fakes import FakePlatform, Stopwatch
 from many_invoices import many_invoices
 
 UTC_ZONE, NEW_YORK = ZoneInfo("UTC"), ZoneInfo("America/New_York")
@@ -70,18 +70,9 @@ class Counted(CommandListener):
     def failed(self, event: Any) -> None: ...
 
 
-class Stopwatch:
-    """Time that a test lets pass."""
-
-    seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @pytest.fixture
 def watch() -> Stopwatch:
-    return Stopwatch()
+    return Stopwatch(0.0)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -216,15 +215,6 @@ async def test_a_first_count_in_many_steps_is_gone_on_with_by_whoever_asks(
     assert counted == sorted(counted)
 
 
-@pytest.fixture
-async def _short_transactions(real_db: TestDatabase) -> AsyncIterator[None]:
-    """The server ends the transaction of a killed process within seconds."""
-    limit, admin = "transactionLifetimeLimitSeconds", real_db.mongo.client.admin
-    before = (await admin.command({"setParameter": 1, limit: 2}))["was"]
-    yield
-    await admin.command({"setParameter": 1, limit: before})
-
-
 async def test_a_process_that_was_killed_while_it_stored_holds_up_no_answer(
     real_db: TestDatabase, platform: FakePlatform
 ) -> None:
@@ -248,7 +238,7 @@ async def test_a_process_that_was_killed_while_it_stored_holds_up_no_answer(
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.usefixtures("_short_transactions")
+@pytest.mark.usefixtures("short_lived_transactions")
 async def test_counting_that_is_killed_at_any_moment_leaves_right_figures(
     real_db: TestDatabase, platform: FakePlatform, mongod: Server, tmp_path: Path
 ) -> None:

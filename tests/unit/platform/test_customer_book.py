@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 
@@ -18,7 +17,7 @@ from accounting.platform.customers import (
 )
 from accounting.platform.rules import CustomerEntry
 from builders import a_customer
-from fakes import FakePlatform
+from fakes import FakePlatform, Stopwatch
 
 
 class CountingPlatform(FakePlatform):
@@ -41,28 +40,18 @@ class CountingPlatform(FakePlatform):
         return users if self.has_digest else None
 
 
-@dataclass
-class Watch:
-    """A stopwatch that stands still until it is moved."""
-
-    seconds: float = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @pytest.fixture
 def host() -> CountingPlatform:
     return CountingPlatform()
 
 
 @pytest.fixture
-def watch() -> Watch:
-    return Watch()
+def watch() -> Stopwatch:
+    return Stopwatch()
 
 
 @pytest.fixture
-def book(host: CountingPlatform, watch: Watch) -> CustomerBook:
+def book(host: CountingPlatform, watch: Stopwatch) -> CustomerBook:
     return CustomerBook(host, monotonic=watch)
 
 
@@ -162,7 +151,7 @@ async def test_a_cursor_of_another_list_is_refused(book: CustomerBook, cursor: s
 
 
 async def test_a_page_is_never_older_than_it_may_be(
-    host: CountingPlatform, book: CustomerBook, watch: Watch
+    host: CountingPlatform, book: CustomerBook, watch: Stopwatch
 ) -> None:
     assert (await book.page(Window(10, 1))).total == 0
     host.add_user(a_customer())
@@ -176,7 +165,7 @@ async def test_a_page_is_never_older_than_it_may_be(
 
 
 async def test_the_next_list_is_fetched_before_somebody_has_to_wait(
-    host: CountingPlatform, book: CustomerBook, watch: Watch
+    host: CountingPlatform, book: CustomerBook, watch: Stopwatch
 ) -> None:
     await book.page(Window(10, 1))
     host.add_user(a_customer())
@@ -227,7 +216,7 @@ async def test_a_failure_is_told_and_the_next_one_tries_again(
 
 
 async def test_too_many_to_keep_are_read_for_each_page(
-    host: CountingPlatform, watch: Watch
+    host: CountingPlatform, watch: Stopwatch
 ) -> None:
     book = CustomerBook(host, monotonic=watch, kept_max=0)
     for expected in (1, 2, 3):
@@ -238,7 +227,11 @@ async def test_too_many_to_keep_are_read_for_each_page(
 
 @pytest.mark.parametrize(("has_digest", "reads"), [(True, 1), (False, 3)])
 async def test_customers_that_have_not_changed_are_not_read_again(
-    host: CountingPlatform, book: CustomerBook, watch: Watch, has_digest: bool, reads: int
+    host: CountingPlatform,
+    book: CustomerBook,
+    watch: Stopwatch,
+    has_digest: bool,
+    reads: int,
 ) -> None:
     host.has_digest = has_digest
     host.add_user(a_customer())
@@ -250,7 +243,7 @@ async def test_customers_that_have_not_changed_are_not_read_again(
 
 
 async def test_a_changed_name_shows_in_time(
-    host: CountingPlatform, book: CustomerBook, watch: Watch
+    host: CountingPlatform, book: CustomerBook, watch: Stopwatch
 ) -> None:
     ada = host.add_user(a_customer())
     await book.page(Window(10, 1))
