@@ -47,7 +47,8 @@ CLIENT_DEFAULTS: Final[Mapping[str, Any]] = {
     "appname": "accounting",
     "maxPoolSize": 100,
     "serverSelectionTimeoutMS": 5_000,
-    "connectTimeoutMS": 5_000,
+    # Shorter than the wait for a server: what is wrong with it shall be known when that wait ends.
+    "connectTimeoutMS": 3_500,
 }
 
 

@@ -108,6 +108,8 @@ def _silent(text: str) -> AccountingError:
         return Unavailable(NO_PRIMARY)
     if "Got response id" in text:
         return Unavailable("What answers at the address in ACCOUNTING_MONGODB_URI is no MongoDB.")
+    if text == "No servers found yet":
+        text = "none of the hosts in ACCOUNTING_MONGODB_URI said anything in time"
     return Unavailable(f"MongoDB does not answer: {text}.")
 
 

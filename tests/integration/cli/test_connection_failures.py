@@ -87,6 +87,13 @@ def test_a_host_that_takes_connections_and_never_answers() -> None:
     assert "timed out" in sentence
 
 
+def test_a_wait_that_ends_before_a_host_has_failed() -> None:
+    with listening(mute) as port:
+        sentence = refusal(f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=1000")
+
+    assert "does not answer: none of the hosts in ACCOUNTING_MONGODB_URI said anything" in sentence
+
+
 def test_a_server_that_hangs(tmp_path: Path) -> None:
     with start_mongod(tmp_path) as server:
         os.kill(server.child.pid, signal.SIGSTOP)
