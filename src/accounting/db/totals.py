@@ -1,13 +1,13 @@
 """How many rows a list has, when there are too many to count them for every page.
 
-Up to COUNTED_MAX rows are counted each time, and that number is exact. More are added up from
-pieces that are counted once and then remembered for REMEMBERED_SECONDS: a range of time from its
-days and months, a range of amounts from round amounts. A range that begins or ends elsewhere shares
-nearly all of its pieces, so that other ranges cost no more than the same one again. What lies
-beyond the pieces, hours or small change, is counted each time.
+Up to COUNTED_MAX rows are counted each time, some 5 ms, and that number is exact. More are added up
+from pieces that are counted once and then remembered for REMEMBERED_SECONDS: a range of time from
+its months and what is left of a month at both ends, a range of amounts from round amounts. A range
+that begins or ends elsewhere shares nearly all of its pieces, so that other ranges cost little more
+than the same one again. What lies beyond the round amounts, small change, is counted each time.
 
 Rows that are never changed or removed need no such limit: pieces that are over are remembered for
-good, and the number is exact.
+good, and the number is exact. Of these, the day that is not over is counted each time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from accounting.db.client import CODEC_OPTIONS
 from accounting.db.document import BaseDocument
 from accounting.db.paging import Query, count
 
-COUNTED_MAX: Final = 5_000
+COUNTED_MAX: Final = 20_000
 REMEMBERED_SECONDS: Final = 60.0
 FOREVER: Final = float("inf")
 REMEMBERED_MAX: Final = 20_000
@@ -141,16 +141,16 @@ class Totals:
         ends = self._told(_ends_key(asked)) if asked.field else ()
         if ends is None:
             return False
-        pieces = _parts_between(asked, ends).pieces
+        pieces = _parts_between(asked, ends, self._settled_day(asked)).pieces
         known = (self._told(_piece_key(asked, piece)) or 0 for piece in pieces)
         return sum(known) > self._counted_max
 
     async def _parts(self, asked: Asked) -> _Parts:
         if asked.field is None:
-            return _parts_between(asked, ())
+            return _parts_between(asked, (), None)
         find = partial(_find_ends, asked)
         ends = await self._remember(_ends_key(asked), REMEMBERED_SECONDS, find)
-        return _parts_between(asked, ends)
+        return _parts_between(asked, ends, self._settled_day(asked))
 
     async def _count_piece(self, asked: Asked, piece: Piece) -> int:
         async def find() -> int:
@@ -163,10 +163,21 @@ class Totals:
         return int(await self._remember(_piece_key(asked, piece), seconds, find))
 
     def _seconds_to_remember(self, asked: Asked, piece: Piece) -> float:
-        if asked.settles_after_seconds is None:
+        settled = self._settled(asked)
+        if settled is None:
             return REMEMBERED_SECONDS
-        settled = after(self._clock(), seconds=-asked.settles_after_seconds)
         return FOREVER if piece[1] <= settled else 0.0
+
+    def _settled(self, asked: Asked) -> datetime | None:
+        """Until when the rows are there for good; None for rows that change."""
+        if asked.settles_after_seconds is None:
+            return None
+        return after(self._clock(), seconds=-asked.settles_after_seconds)
+
+    def _settled_day(self, asked: Asked) -> datetime | None:
+        """The beginning of that day: the past is counted once, and the day itself is short."""
+        settled = self._settled(asked)
+        return settled and settled.replace(hour=0, minute=0, second=0, microsecond=0)
 
     def _told(self, key: Hashable) -> Any:
         """What is remembered, None where that is nothing."""
@@ -221,7 +232,7 @@ async def _find_ends(asked: Asked) -> tuple[Any, ...]:
     return (first[name], last[name]) if first and last else ()
 
 
-def _parts_between(asked: Asked, ends: tuple[Any, ...]) -> _Parts:
+def _parts_between(asked: Asked, ends: tuple[Any, ...], settled_day: datetime | None) -> _Parts:
     """What the rows are added up from; all at once where the field is not named or always null."""
     if not ends or not asked.bounds:
         return _Parts([EVERYTHING]) if not asked.bounds else _Parts([], [asked.bounds])
@@ -233,7 +244,7 @@ def _parts_between(asked: Asked, ends: tuple[Any, ...]) -> _Parts:
         edges.append({"$gte": max(low, beyond), **({"$lt": high} if high is not None else {})})
         high = beyond
     pieces: list[Piece] = []
-    for start, end, is_whole in split(low, high):
+    for start, end, is_whole in split(low, high, settled_day):
         if is_whole:
             pieces.append((start, end))
         else:
@@ -241,22 +252,28 @@ def _parts_between(asked: Asked, ends: tuple[Any, ...]) -> _Parts:
     return _Parts(pieces, edges)
 
 
-def split(low: Any, high: Any) -> Iterator[tuple[Any, Any, bool]]:
+def split(
+    low: Any, high: Any, settled_day: datetime | None = None
+) -> Iterator[tuple[Any, Any, bool]]:
     """A range in pieces (from, to, is it whole): round ones that other ranges have as well."""
-    return _split_time(low, high) if isinstance(low, datetime) else _split_amount(low, high)
+    if isinstance(low, datetime):
+        return _split_time(low, high, settled_day)
+    return _split_amount(low, high)
 
 
-def _split_time(low: datetime, high: datetime) -> Iterator[tuple[datetime, datetime, bool]]:
-    """Days up to the month's end, months, days; what is left of a day at both ends is not whole."""
+def _split_time(
+    low: datetime, high: datetime, settled_day: datetime | None
+) -> Iterator[tuple[datetime, datetime, bool]]:
+    """Months, what is left of one at both ends, and what follows the settled days by itself.
+
+    Ranges begin and end with days, so that the rests of months are few enough to be remembered.
+    """
     while low < high:
-        day = low.replace(hour=0, minute=0, second=0, microsecond=0)
-        month, end = day.replace(day=1), day + _DAY
-        next_month = (month + 31 * _DAY).replace(day=1)
-        if low == month and next_month <= high:
-            end = next_month
-        is_whole = low in (day, month) and end <= high
-        end = min(end, high)
-        yield low, end, is_whole
+        month = low.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        end = min(high, (month + 31 * _DAY).replace(day=1))
+        if settled_day is not None and low < settled_day < end:
+            end = settled_day
+        yield low, end, True
         low = end
 
 

@@ -115,10 +115,10 @@ class Invoice(VersionedDocument):
             index("createdAt"),
             # The seed's plain index on the number too: a unique one serves every look-up.
             index("invoiceNumber", unique=True),
-            # Lists, see `list_plan`: whose or in which status, then the order, then the id.
+            # Lists, see `list_plan`: whose, of which month or in which status, then the order.
             *_list_indexes("userId"),
+            *_list_indexes("billingPeriod"),
             *_list_indexes("status"),
-            index("billingPeriod", "createdAt", "_id"),
             index("issuedDate", "createdAt", "_id"),
             index("issuedDay", "createdAt", "_id"),
             index("invoiceGeneratedDate", "createdAt", "_id"),

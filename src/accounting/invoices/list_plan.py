@@ -1,11 +1,11 @@
 """Which index serves a list of invoices.
 
-Equality, then sort: a list that names customers or statuses is read in its order from the index of
-(customer or status, sort field, id), and a list that names neither is merged from the six statuses
-by the same indexes. That leaves a range of one field in the order of another, which no index
-serves: either the rows in the range are read and sorted, or all rows are read in order and those
-outside the range passed over. Which is less work depends on the numbers, so both are estimated by
-counts on an index that stop early.
+Equality, then sort: a list that names customers, a month or statuses is read in its order from the
+index of (customer, month or status, sort field, id), and a list that names none is merged from the
+six statuses by the same indexes. That leaves a range of one field in the order of another, which no
+index serves: either the rows in the range are read and sorted, or all rows are read in order and
+those outside the range passed over. Which is less work depends on the numbers, so both are estimated
+by counts on an index that stop early.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ ESTIMATE_MAX: Final = 50_000
 # What is counted one by one even where most are wanted: about 10 ms.
 COUNTED_MAX: Final = 20_000
 # Fields that follow the course of time, and so each other.
-_IN_TIME: Final = frozenset(
-    {"createdAt", "invoiceNumber", "billingPeriod", "issuedDate", "dueDate", "paidDate"}
-)
+_IN_TIME: Final = frozenset({"createdAt", "invoiceNumber", "issuedDate", "dueDate", "paidDate"})
 _IN_PIECES: Final = frozenset({"issuedDate", "dueDate", "totalAmount"})
 
 
@@ -129,8 +127,8 @@ def _by_equality(conditions: Conditions, order: Order, days: DayRange | None) ->
     query = conditions.query()
     if conditions.customers is not None and len(conditions.customers) <= MERGED_CUSTOMERS_MAX:
         return ListPlan(query, _index("userId", order.field))
-    if order.field == "createdAt" and conditions.billing_period is not None:
-        return ListPlan(query, _index("billingPeriod", "createdAt"))
+    if conditions.billing_period is not None:
+        return ListPlan(query, _index("billingPeriod", order.field))
     if days and days.merged and conditions.is_every_status:
         return ListPlan(_both(days.merged, query), days.index)
     return None
@@ -254,8 +252,6 @@ async def _estimate(conditions: Conditions, name: str, bounds: Range, most: int)
 
 def _before(bounds: Range, order: Order) -> Range | None:
     """What lies outside the range on the side where reading in this order begins."""
-    if equal := bounds.get("$eq"):
-        return {"$gt" if order.is_descending else "$lt": equal}
     opposites = {"$lt": "$gte", "$lte": "$gt"} if order.is_descending else {"$gte": "$lt"}
     outside = {opposites[name]: value for name, value in bounds.items() if name in opposites}
     return outside or None

@@ -35,13 +35,11 @@ def test_a_range_of_time_is_its_parts(one: datetime, other: datetime) -> None:
     low, high = sorted([one, other])
 
     assert is_joined(low, high)
-    for start, end, is_whole in split(low, high):
-        if is_whole:
-            assert (start.hour, start.minute, start.second) == (0, 0, 0)
-            is_month = start.day == end.day == 1 and end - start > timedelta(days=27)
-            assert is_month or end - start == timedelta(days=1)
-        else:
-            assert end - start < timedelta(days=1)
+    found = pieces(low, high)
+    assert found == [(start, end) for start, end, _ in split(low, high)]
+    for start, end in found:
+        assert start == low or (start.day, start.hour, start.minute, start.second) == (1, 0, 0, 0)
+        assert end - start <= timedelta(days=31)
 
 
 @given(AMOUNTS, AMOUNTS)
@@ -59,15 +57,24 @@ def test_a_range_of_amounts_is_its_parts(one: Decimal, other: Decimal) -> None:
             assert size < 10
 
 
-def test_years_are_months_and_the_days_at_both_ends() -> None:
+def test_years_are_months_and_the_rests_of_months_at_both_ends() -> None:
     low, high = datetime(2023, 1, 30, tzinfo=UTC), datetime(2025, 3, 3, 6, tzinfo=UTC)
 
-    found = list(split(low, high))
+    found = pieces(low, high)
 
-    assert len(found) == 2 + 25 + 2 + 1
-    assert found[1][:2] == (datetime(2023, 1, 31, tzinfo=UTC), datetime(2023, 2, 1, tzinfo=UTC))
-    assert found[2][:2] == (datetime(2023, 2, 1, tzinfo=UTC), datetime(2023, 3, 1, tzinfo=UTC))
-    assert found[-1] == (datetime(2025, 3, 3, tzinfo=UTC), high, False)
+    assert len(found) == 1 + 25 + 1
+    assert found[0] == (low, datetime(2023, 2, 1, tzinfo=UTC))
+    assert found[1] == (datetime(2023, 2, 1, tzinfo=UTC), datetime(2023, 3, 1, tzinfo=UTC))
+    assert found[-1] == (datetime(2025, 3, 1, tzinfo=UTC), high)
+
+
+def test_what_is_settled_is_a_piece_by_itself() -> None:
+    low, high = datetime(2025, 2, 5, tzinfo=UTC), datetime(2025, 3, 3, 6, tzinfo=UTC)
+    month, today = datetime(2025, 3, 1, tzinfo=UTC), datetime(2025, 3, 3, tzinfo=UTC)
+
+    found = [(start, end) for start, end, _ in split(low, high, today)]
+
+    assert found == [(low, month), (month, today), (today, high)]
 
 
 def test_ranges_that_overlap_share_their_pieces() -> None:
@@ -76,5 +83,5 @@ def test_ranges_that_overlap_share_their_pieces() -> None:
     cheap = pieces(Decimal("60.00"), Decimal(100_000))
     cheaper = pieces(Decimal("45.50"), Decimal(100_000))
 
-    assert len(set(second) - set(first)) <= 20
+    assert len(set(second) - set(first)) == 1
     assert set(cheap) < set(cheaper)
