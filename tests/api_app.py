@@ -18,7 +18,7 @@ from accounting.bootstrap import UNNAMED_COMPANY, Services
 from accounting.clock import utc_now
 from accounting.ids import ObjectId
 from accounting.links import BASE_PATH
-from accounting.platform.customers import CustomerBook
+from accounting.platform.user_book import UserBook
 from accounting.printing.company import Company
 from accounting.settings import Settings
 from builders import TERMS
@@ -70,9 +70,9 @@ async def an_api(
 
     redis = Redis.from_url(configured.redis_url.get_secret_value())
     users = users or UserDirectory(platform)
-    customers = CustomerBook(platform, monotonic=monotonic)
+    user_book = UserBook(platform, monotonic=monotonic)
     APP.app.state.update(
-        {"services": services, "redis": redis, "users": users, "customers": customers}
+        {"services": services, "redis": redis, "users": users, "user_book": user_book}
     )
     # What an earlier test's application found out about its servers does not hold for this one.
     for remembered in ("rate_limit_rests_until", "readiness"):

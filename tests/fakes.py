@@ -17,8 +17,8 @@ from accounting.platform.rules import (
     CostPayment,
     CostPaymentId,
     CostPaymentUnusable,
-    CustomerEntry,
     PlatformUser,
+    UserEntry,
     UserId,
 )
 
@@ -87,6 +87,7 @@ class FakePlatform:
     """The host's users, ledger and miners as dictionaries."""
 
     def __init__(self) -> None:
+        self.users_at_once = 500
         self.users: dict[UserId, PlatformUser] = {}
         self.cost_payments: dict[CostPaymentId, CostPayment] = {}
         self.miner_statuses: dict[UserId, list[str]] = {}
@@ -119,15 +120,16 @@ class FakePlatform:
         ]
         return [user_id for user_id in found if among is None or user_id in set(among)][:limit]
 
-    async def walk_customers(self) -> AsyncIterator[list[CustomerEntry]]:
-        yield [
-            CustomerEntry(user.id, user.name, user.email, user.company_name)
+    async def walk_users(self) -> AsyncIterator[list[UserEntry]]:
+        users = [
+            UserEntry(user.id, user.name, user.email, user.company_name, user.is_customer)
             for user in self.users.values()
-            if user.is_customer
         ]
+        for start in range(0, len(users), self.users_at_once):
+            yield users[start : start + self.users_at_once]
 
-    async def digest_customers(self) -> object | None:
-        return [entry async for part in self.walk_customers() for entry in part]
+    async def digest_users(self) -> object | None:
+        return list(self.users.values())
 
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None:
         return self.cost_payments.get(cost_payment_id)

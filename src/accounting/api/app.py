@@ -12,6 +12,7 @@ from litestar import Litestar, Request, Response, Router, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, NotFoundException
+from litestar.handlers.base import BaseRouteHandler
 from litestar.middleware import DefineMiddleware
 from litestar.params import FromPath
 from litestar.plugins.pydantic import PydanticPlugin
@@ -20,7 +21,7 @@ from litestar.types import ASGIApp
 from accounting.api.accounts import AccountController
 from accounting.api.answer_headers import AnswerHeaders
 from accounting.api.audit_logs import AuditLogController
-from accounting.api.auth import Authentication, UserDirectory, require_role
+from accounting.api.auth import Authentication, Connection, UserDirectory, require_role
 from accounting.api.customer_lists import CustomerListController
 from accounting.api.customers import CustomerController
 from accounting.api.dashboard import DashboardController
@@ -44,7 +45,7 @@ from accounting.api.runs import BulkInvoiceController, RunController
 from accounting.api.statements import StatementController
 from accounting.bootstrap import Services, open_services
 from accounting.links import BASE_PATH
-from accounting.platform.customers import CustomerBook
+from accounting.platform.user_book import UserBook
 from accounting.settings import Settings, load_settings
 from accounting.worker.queue import CeleryQueue
 
@@ -70,7 +71,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
                         "services": services,
                         "redis": redis,
                         "users": UserDirectory(services.platform),
-                        "customers": CustomerBook(services.platform),
+                        "user_book": UserBook(services.platform),
                     }
                 )
                 yield
@@ -109,7 +110,7 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
             DashboardController,
         ],
         middleware=[DefineMiddleware(Authentication)],
-        guards=[require_role, limit_rate, refuse_unknown_parameters],
+        guards=[admit],
         before_request=require_json,
         security=SECURITY,
     )
@@ -121,7 +122,7 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
         dependencies={
             "services": Provide(_provide_services, sync_to_thread=False),
             "redis": Provide(_provide_redis, sync_to_thread=False),
-            "customers": Provide(_provide_customers, sync_to_thread=False),
+            "user_book": Provide(_provide_user_book, sync_to_thread=False),
         },
         exception_handlers=exception_handlers(),
         lifespan=[lifespan] if lifespan else [],
@@ -131,6 +132,16 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
         logging_config=None,
     )
     return AnswerHeaders(app)
+
+
+async def admit(connection: Connection, _: BaseRouteHandler) -> None:
+    """The one guard: who may do this, how often, and whether he asks for what there is.
+
+    One and asynchronous: Litestar copies the route for each guard, and runs others in a thread.
+    """
+    require_role(connection)
+    await limit_rate(connection)
+    refuse_unknown_parameters(connection)
 
 
 async def require_json(request: Request[Any, Any, Any]) -> None:
@@ -152,9 +163,9 @@ def _provide_redis(state: State) -> RedisClient:
     return redis
 
 
-def _provide_customers(state: State) -> CustomerBook:
-    customers: CustomerBook = state.customers
-    return customers
+def _provide_user_book(state: State) -> UserBook:
+    user_book: UserBook = state.user_book
+    return user_book
 
 
 def _docs_assets() -> Router:

@@ -92,12 +92,13 @@ class Authentication(AbstractAuthenticationMiddleware):
         return AuthenticationResult(user=actor_of(connection, user.id, user.role), auth=token)
 
 
-def require_role(connection: Connection, handler: BaseRouteHandler) -> None:
-    """The one guard: admins may do everything, customers only what a route opens to them."""
+def require_role(connection: Connection) -> None:
+    """Admins may do everything, customers only what a route opens to them. Raises AdminsOnly."""
     if connection.scope.get("method") == "OPTIONS":  # answered without a user, and says nothing
         return
     user: Actor = connection.user
-    is_allowed_customer = user.role is Role.CLIENT and handler.opt.get(CUSTOMERS_MAY)
+    is_opened = connection.route_handler.opt.get(CUSTOMERS_MAY)
+    is_allowed_customer = user.role is Role.CLIENT and is_opened
     if not (user.is_admin or is_allowed_customer):
         raise AdminsOnly
 

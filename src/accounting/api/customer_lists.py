@@ -23,8 +23,8 @@ from accounting.bootstrap import Services
 from accounting.clock import business_day
 from accounting.db.paging import PAGE_LIMIT_DEFAULT, to_window
 from accounting.invoices.listing import check_search
-from accounting.platform.customers import CustomerBook
-from accounting.platform.rules import CustomerEntry, UserId
+from accounting.platform.rules import UserEntry, UserId
+from accounting.platform.user_book import UserBook
 from accounting.reports.customers import CustomerFigures, read_figures
 
 
@@ -58,7 +58,7 @@ class CustomerListController(Controller):
     async def list_page(
         self,
         services: NamedDependency[Services],
-        customers: NamedDependency[CustomerBook],
+        user_book: NamedDependency[UserBook],
         q: Annotated[
             str | None, QueryParameter(description="Part of a name, e-mail or company")
         ] = None,
@@ -71,7 +71,7 @@ class CustomerListController(Controller):
         Who is a customer, and his names, are as the platform had them at most 5 seconds ago; his
         miners, his price and what he owes are as of now.
         """
-        found = await customers.page(to_window(page, limit, cursor), text=check_search(q))
+        found = await user_book.page(to_window(page, limit, cursor), text=check_search(q))
         today = business_day(services.db.clock(), services.terms.zone)
         figures = await read_figures(
             services.platform,
@@ -86,7 +86,7 @@ class CustomerListController(Controller):
         )
 
 
-def _view(entry: CustomerEntry, figures: CustomerFigures) -> CustomerItemView:
+def _view(entry: UserEntry, figures: CustomerFigures) -> CustomerItemView:
     return CustomerItemView(
         id=str(entry.id),
         name=entry.name,

@@ -26,6 +26,7 @@ from accounting.bootstrap import Services
 from accounting.clock import business_day
 from accounting.errors import Unavailable
 from accounting.invoices.listing import InvoiceFilter, InvoiceSort
+from accounting.platform.user_book import UserBook
 from accounting.reports.csv_file import CsvFile
 from accounting.reports.export import Row, export_invoices
 from accounting.reports.xlsx_file import write_xlsx
@@ -102,6 +103,7 @@ class InvoiceExportController(Controller):
     async def export(
         self,
         services: NamedDependency[Services],
+        user_book: NamedDependency[UserBook],
         state: State,
         wanted: NamedDependency[InvoiceFilter],
         sort_by: SortBy = InvoiceSort.CREATED_AT,
@@ -123,6 +125,7 @@ class InvoiceExportController(Controller):
             # What is wrong with the request is said here, before the answer begins.
             parts = await export_invoices(
                 services.platform,
+                user_book,
                 wanted,
                 services.terms.zone,
                 today,

@@ -14,6 +14,7 @@ from accounting.bootstrap import Services
 from accounting.clock import business_day
 from accounting.db.paging import PAGE_LIMIT_DEFAULT, to_window
 from accounting.invoices.listing import InvoiceFilter, InvoiceSort, list_invoices
+from accounting.platform.user_book import UserBook
 
 
 class InvoiceListController(Controller):
@@ -28,6 +29,7 @@ class InvoiceListController(Controller):
         self,
         request: ApiRequest,
         services: NamedDependency[Services],
+        user_book: NamedDependency[UserBook],
         wanted: NamedDependency[InvoiceFilter],
         sort_by: SortBy = InvoiceSort.CREATED_AT,
         sort_direction: Direction = SortDirection.DESCENDING,
@@ -37,12 +39,13 @@ class InvoiceListController(Controller):
     ) -> InvoiceListView:
         """Days are inclusive and in the business time zone; customers see their own only.
 
-        `q` is the start of an invoice number, or a part of a customer's name, e-mail or company.
+        `q` is the start of an invoice number, or a part of a customer's name, e-mail or company as
+        the platform had them at most 5 seconds ago.
         Give `nextCursor` of an answer as `cursor` to read on; it is null at the end. Pages by
         number are counted, those by cursor are not; an empty `cursor` begins without a count.
         """
         found = await list_invoices(
-            services.platform,
+            user_book,
             wanted,
             services.terms.zone,
             sort_by=sort_by,

@@ -40,12 +40,13 @@ class UnknownParameter(Invalid):
         super().__init__(f"{', '.join(shown)} {rule}.", errors=[(name, rule) for name in shown])
 
 
-def refuse_unknown_parameters(connection: Connection, handler: BaseRouteHandler) -> None:
-    """A guard: a misspelt filter is an error and not a list of everything.
+def refuse_unknown_parameters(connection: Connection) -> None:
+    """A misspelt filter is an error and not a list of everything.
 
     Routes without any parameter of their own let pass what proxies and browsers add.
     Raises UnknownParameter.
     """
+    handler = connection.route_handler
     if not connection.scope["query_string"] or not isinstance(handler, HTTPRouteHandler):
         return
     known = _names_known_to(handler, connection)

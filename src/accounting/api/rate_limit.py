@@ -33,8 +33,8 @@ def open_redis(url: str) -> RedisClient:
     )
 
 
-async def limit_rate(connection: Anyone, _: BaseRouteHandler) -> None:
-    """A guard: counts this request for its user, and raises 429 with Retry-After over the limit.
+async def limit_rate(connection: Anyone) -> None:
+    """Count this request for its user; raises 429 with Retry-After over the limit.
 
     Without Redis nobody is turned away: the limit protects the service, it is no access rule.
     """
@@ -43,7 +43,7 @@ async def limit_rate(connection: Anyone, _: BaseRouteHandler) -> None:
 
 
 async def limit_rate_by_address(connection: Anyone, _: BaseRouteHandler) -> None:
-    """The same where nobody says who he is: all from one address are counted together."""
+    """A guard where nobody says who he is: all from one address are counted together."""
     await _count(connection, address_of(connection) or "unknown")
 
 
@@ -57,10 +57,10 @@ async def _count(connection: Anyone, who: str) -> None:
     if time.monotonic() < connection.app.state.get("rate_limit_rests_until", 0.0):
         return
     try:
-        async with redis.pipeline(transaction=True) as pipeline:
-            pipeline.incr(key)
-            pipeline.expire(key, window_seconds + 1)
-            count, _ = await pipeline.execute()
+        count = await redis.incr(key)
+        # A process that ends in between leaves a key of a few bytes, and nobody counts it again.
+        if count == 1:
+            await redis.expire(key, window_seconds + 1)
     except (RedisError, OSError) as error:
         logger.warning("no rate limit for %s s, Redis is away: %s", REST_SECONDS, error)
         connection.app.state["rate_limit_rests_until"] = time.monotonic() + REST_SECONDS

@@ -4,8 +4,8 @@ Equality, then sort: a list that names customers, a month or statuses is read in
 index of (customer, month or status, sort field, id), and a list that names none is merged from the
 six statuses by the same indexes. That leaves a range of one field in the order of another, which no
 index serves: either the rows in the range are read and sorted, or all rows are read in order and
-those outside the range passed over. Which is less work depends on the numbers, so both are estimated
-by counts on an index that stop early.
+those outside the range passed over. Which is less work depends on the numbers, so both are
+estimated by counts on an index that stop early.
 """
 
 from __future__ import annotations

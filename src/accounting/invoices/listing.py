@@ -18,7 +18,7 @@ from accounting.invoices.documents import Invoice
 from accounting.invoices.list_days import Needed, Range
 from accounting.invoices.list_plan import Conditions, count_invoices, plan_list
 from accounting.invoices.rules import OPEN_STATUSES, InvoiceStatus
-from accounting.platform.reader import Platform
+from accounting.platform.reader import CustomerSearch
 from accounting.platform.rules import UserId
 
 SEARCH_LENGTH_MAX: Final = 100
@@ -69,7 +69,7 @@ class SearchTooWide(Invalid):
 
 
 async def list_invoices(
-    platform: Platform,
+    customers: CustomerSearch,
     wanted: InvoiceFilter,
     zone: ZoneInfo,
     *,
@@ -83,7 +83,7 @@ async def list_invoices(
     Pages by number have a total, which is exact up to COUNTED_MAX invoices or without `totals`.
     Raises SearchTooWide, and Invalid naming `q` or `cursor`.
     """
-    conditions = await _conditions(platform, wanted, zone)
+    conditions = await _conditions(customers, wanted, zone)
     order = _order(sort_by, descending=descending)
     plan = await plan_list(
         conditions, order, follows_cursor=bool(window.cursor), needed=_needed(order, window)
@@ -99,7 +99,7 @@ async def list_invoices(
 
 
 async def walk_invoices(
-    platform: Platform,
+    customers: CustomerSearch,
     wanted: InvoiceFilter,
     zone: ZoneInfo,
     *,
@@ -111,7 +111,7 @@ async def walk_invoices(
 
     The parts are read one by one, when they are asked for. Raises SearchTooWide.
     """
-    conditions = await _conditions(platform, wanted, zone)
+    conditions = await _conditions(customers, wanted, zone)
     order = _order(sort_by, descending=descending)
     # One plan for all parts, so not one that finds and sorts very many rows for each of them.
     plan = await plan_list(conditions, order, follows_cursor=True)
@@ -146,7 +146,9 @@ def _order(sort_by: InvoiceSort, *, descending: bool) -> Order:
     return Order(sort_by.value, descending, is_unique=sort_by is InvoiceSort.INVOICE_NUMBER)
 
 
-async def _conditions(platform: Platform, wanted: InvoiceFilter, zone: ZoneInfo) -> Conditions:
+async def _conditions(
+    customers: CustomerSearch, wanted: InvoiceFilter, zone: ZoneInfo
+) -> Conditions:
     issued: Range = {}
     if wanted.issued_from is not None:
         issued["$gte"] = start_of_day(wanted.issued_from, zone)
@@ -157,12 +159,12 @@ async def _conditions(platform: Platform, wanted: InvoiceFilter, zone: ZoneInfo)
         "dueDate": _range(wanted.due_from, wanted.due_to, as_stored_day),
         "totalAmount": _range(wanted.amount_min, wanted.amount_max, lambda value: value),
     }
-    customers = None if wanted.customer_id is None else frozenset([wanted.customer_id])
+    owners = None if wanted.customer_id is None else frozenset([wanted.customer_id])
     if wanted.search is not None:
         if await _is_number_start(wanted.search):
             ranges["invoiceNumber"] = _numbers_from(wanted.search)
         else:
-            customers = await _customers_found(platform, wanted.search, customers)
+            owners = await _customers_found(customers, wanted.search, owners)
     statuses, due_before = _statuses(wanted), None
     if wanted.overdue_on is not None:
         if await _is_any_to_be_marked(wanted.overdue_on):
@@ -170,7 +172,7 @@ async def _conditions(platform: Platform, wanted: InvoiceFilter, zone: ZoneInfo)
         else:
             statuses &= {InvoiceStatus.OVERDUE}
     return Conditions(
-        customers=customers,
+        customers=owners,
         statuses=statuses,
         billing_period=wanted.billing_period,
         ranges={field: bounds for field, bounds in ranges.items() if bounds},
@@ -212,9 +214,9 @@ def _numbers_from(start: str) -> Range:
 
 
 async def _customers_found(
-    platform: Platform, text: str, among: frozenset[UserId] | None
+    customers: CustomerSearch, text: str, among: frozenset[UserId] | None
 ) -> frozenset[UserId]:
-    found = await platform.find_customer_ids(text, among=among, limit=CUSTOMERS_FOUND_MAX + 1)
+    found = await customers.find_customer_ids(text, among=among, limit=CUSTOMERS_FOUND_MAX + 1)
     if len(found) > CUSTOMERS_FOUND_MAX:
         raise SearchTooWide
     return frozenset(found)

@@ -18,9 +18,9 @@ from accounting.platform.rules import (
     CostPaymentId,
     CostPaymentNotFound,
     CostPaymentType,
-    CustomerEntry,
     CustomerNotFound,
     PlatformUser,
+    UserEntry,
     UserId,
 )
 
@@ -30,13 +30,10 @@ _KNOWN_ROLES: Final = (Role.ADMIN, Role.SUPER_ADMIN, Role.CLIENT)
 
 # Explicit projections: the password never leaves the server.
 _USER_FIELDS: Final = {"_id": 1, "name": 1, "email": 1, "companyName": 1, "role": 1, "isDeleted": 1}
-_CUSTOMERS: Final = {"role": Role.CLIENT.value, "isDeleted": {"$ne": True}}
 # So many are worked on in one go, some 2 ms, and then other requests have their turn.
-_CUSTOMERS_AT_ONCE: Final = 500
-_HASHED_FIELDS: Final = ["$_id", "$name", "$email", "$companyName"]
+_USERS_AT_ONCE: Final = 500
 # A prime with which a sum of very many stays a whole number.
 _DIGEST_MODULUS: Final = 2**31 - 1
-_ENTRY_FIELDS: Final = {"_id": 1, "name": 1, "email": 1, "companyName": 1, "isDeleted": 1}
 _SEARCHED_USER_FIELDS: Final = ("name", "email", "companyName")
 _COST_PAYMENT_FIELDS: Final = {
     "_id": 1,
@@ -49,20 +46,24 @@ _COST_PAYMENT_FIELDS: Final = {
 }
 
 
-class Platform(Protocol):
+class CustomerSearch(Protocol):
+    """Who finds customers by a part of a name: the platform itself, or what is kept of it."""
+
+    async def find_customer_ids(
+        self, text: str, *, limit: int, among: Iterable[UserId] | None = None
+    ) -> list[UserId]: ...
+
+
+class Platform(CustomerSearch, Protocol):
     """What the service asks of the host; MongoDB in production, plain dictionaries in tests."""
 
     async def find_user(self, user_id: UserId) -> PlatformUser | None: ...
 
     async def find_users(self, user_ids: Iterable[UserId]) -> dict[UserId, PlatformUser]: ...
 
-    async def find_customer_ids(
-        self, text: str, *, limit: int, among: Iterable[UserId] | None = None
-    ) -> list[UserId]: ...
+    def walk_users(self) -> AsyncIterator[list[UserEntry]]: ...
 
-    def walk_customers(self) -> AsyncIterator[list[CustomerEntry]]: ...
-
-    async def digest_customers(self) -> object | None: ...
+    async def digest_users(self) -> object | None: ...
 
     async def find_cost_payment(self, cost_payment_id: CostPaymentId) -> CostPayment | None: ...
 
@@ -125,7 +126,7 @@ class MongoPlatform:
     ) -> list[UserId]:
         """Users with this text in name, e-mail or company, in any case; deleted ones have invoices.
 
-        No index of the platform serves this: its users, some ten thousand, are walked through.
+        No index of the platform serves this: all users are walked through, see `user_book.py`.
         """
         has_text = {"$regex": re.escape(text), "$options": "i"}
         query: dict[str, Any] = {"$or": [{name: has_text} for name in _SEARCHED_USER_FIELDS]}
@@ -134,21 +135,22 @@ class MongoPlatform:
         found = self._users.find(query, {"_id": 1}).limit(limit)
         return [UserId(raw["_id"]) async for raw in found]
 
-    async def walk_customers(self) -> AsyncIterator[list[CustomerEntry]]:
-        """Every customer, in parts and no order: no index serves this, see `customers.py`."""
-        found = self._users.find(_CUSTOMERS, _ENTRY_FIELDS).batch_size(_CUSTOMERS_AT_ONCE)
-        while part := await found.to_list(_CUSTOMERS_AT_ONCE):
-            yield [_entry(raw) for raw in part if not raw.get("isDeleted")]
+    async def walk_users(self) -> AsyncIterator[list[UserEntry]]:
+        """Every user, deleted ones as well, in parts and no order: see `user_book.py`."""
+        found = self._users.find({}, _USER_FIELDS).batch_size(_USERS_AT_ONCE)
+        while part := await found.to_list(_USERS_AT_ONCE):
+            # No invoice can name any other kind of id.
+            yield [_entry(raw) for raw in part if isinstance(raw["_id"], StoredId)]
 
-    async def digest_customers(self) -> object | None:
-        """Another value when any customer has changed, come or gone; None if the server has none.
+    async def digest_users(self) -> object | None:
+        """Another value when what is read of any user has changed; None if the server has none.
 
         Made by the server in a fifth of the time that it takes to read them, and here in none.
         """
-        hashed = {"$mod": [{"$toHashedIndexKey": _HASHED_FIELDS}, _DIGEST_MODULUS]}
+        hashed = {"$mod": [{"$toHashedIndexKey": "$$ROOT"}, _DIGEST_MODULUS]}
         sums = {"_id": None, "number": {"$sum": 1}, "digest": {"$sum": hashed}}
         try:
-            found = self._users.aggregate([{"$match": _CUSTOMERS}, {"$group": sums}])
+            found = self._users.aggregate([{"$project": _USER_FIELDS}, {"$group": sums}])
             return [(raw["number"], raw["digest"]) async for raw in found]
         except DriverError:
             # Before MongoDB 6 there may be no such operator; whatever else it is, reading says it.
@@ -240,13 +242,14 @@ def _user(raw: Mapping[str, Any]) -> PlatformUser:
     )
 
 
-def _entry(raw: Mapping[str, Any]) -> CustomerEntry:
+def _entry(raw: Mapping[str, Any]) -> UserEntry:
     email = str(raw.get("email") or "").strip()
-    return CustomerEntry(
+    return UserEntry(
         raw["_id"],
         _text(raw.get("name")) or _text(email) or str(raw["_id"]),
         email if len(email) <= EMAIL_LENGTH_MAX else "",
         _text(raw.get("companyName")) or None,
+        raw.get("role") == Role.CLIENT and not raw.get("isDeleted"),
     )
 
 

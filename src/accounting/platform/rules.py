@@ -96,13 +96,14 @@ class PlatformUser:
         return self.role is Role.CLIENT and not self.is_deleted
 
 
-class CustomerEntry(NamedTuple):
-    """What a list of very many customers says of each: made in a third of a PlatformUser's time."""
+class UserEntry(NamedTuple):
+    """What a list of very many users says of each: made in a third of a PlatformUser's time."""
 
     id: StoredId
     name: str
     email: str
     company_name: str | None
+    is_customer: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from accounting.clock import business_day
 from accounting.invoices.listing import InvoiceFilter, InvoiceSort, walk_invoices
 from accounting.invoices.rules import InvoiceStatus, balance_due, is_overdue
-from accounting.platform.reader import Platform
+from accounting.platform.reader import CustomerSearch, Platform
 from accounting.platform.rules import PlatformUser, UserId
 from accounting.wording import one_line
 
@@ -74,6 +74,7 @@ _FIELDS: Final = (
 
 async def export_invoices(
     platform: Platform,
+    customers: CustomerSearch,
     wanted: InvoiceFilter,
     zone: ZoneInfo,
     today: date,
@@ -87,7 +88,7 @@ async def export_invoices(
     Raises SearchTooWide.
     """
     invoices = await walk_invoices(
-        platform, wanted, zone, sort_by=sort_by, descending=descending, fields=_FIELDS
+        customers, wanted, zone, sort_by=sort_by, descending=descending, fields=_FIELDS
     )
     return _rows(invoices, platform, zone, today)
 

@@ -14,9 +14,9 @@ from accounting.actor import Role
 from accounting.ids import ObjectId
 from accounting.invoices.service import cancel_invoice
 from accounting.invoices.settlement import record_payment
-from accounting.platform.customers import KEPT_SECONDS_MAX
 from accounting.platform.reader import MongoPlatform
 from accounting.platform.rules import PlatformUser
+from accounting.platform.user_book import KEPT_SECONDS_MAX
 from api_app import a_token, an_api
 from builders import (
     ADMIN,
@@ -192,20 +192,21 @@ async def test_the_platforms_own_documents_become_entries(real_db: TestDatabase)
         {"name": "Staff", "email": "s@example.com", "role": "ADMIN"},
     ]
     users = [{"_id": user_id} | user for user_id, user in zip(ids, users, strict=True)]
-    await real_db.mongo["users"].insert_many(users)
+    await real_db.mongo["users"].insert_many([*users, {"_id": "no id of ours", "name": "Ada"}])
     reader = MongoPlatform(real_db.mongo)
 
-    found = [entry async for part in reader.walk_customers() for entry in part]
+    found = [entry async for part in reader.walk_users() for entry in part]
     entries = sorted(found, key=lambda entry: entry.id)
 
-    assert [entry.id for entry in entries] == ids[:3]
-    assert entries[0] == (ids[0], "Ada Holm", "ada@example.com", None)
+    assert [entry.id for entry in entries] == ids
+    assert [entry.is_customer for entry in entries] == [True, True, True, False, False, False]
+    assert entries[0] == (ids[0], "Ada Holm", "ada@example.com", None, True)
     assert entries[1].name == "no.name@example.com"
     assert (entries[2].name, entries[2].email, len(entries[2].company_name or "")) == ("5", "", 200)
     for entry in entries:
         user = await reader.find_user(ObjectId(entry.id))
         assert isinstance(user, PlatformUser)
-        assert (user.name, user.email, user.company_name) == entry[1:]
+        assert (user.name, user.email, user.company_name, user.is_customer) == entry[1:]
 
 
 @pytest.mark.parametrize(
@@ -216,23 +217,24 @@ async def test_the_platforms_own_documents_become_entries(real_db: TestDatabase)
         ({"$set": {"companyName": None}}, True),
         ({"$set": {"isDeleted": True}}, True),
         ({"$set": {"role": "ADMIN"}}, True),
+        ({"$set": {"isDeleted": False}}, True),
         ({"$set": {"password": "new"}}, False),
     ],
 )
-async def test_the_digest_of_all_customers_changes_with_any(
+async def test_the_digest_of_all_users_changes_with_any(
     real_db: TestDatabase, change: dict[str, Any], is_seen: bool
 ) -> None:
     users = real_db.mongo["users"]
     reader = MongoPlatform(real_db.mongo)
-    assert await reader.digest_customers() == []
+    assert await reader.digest_users() == []
     await users.insert_many(
         {"name": f"C {serial}", "email": "c@x.test", "companyName": "X", "role": "CLIENT"}
         for serial in range(20)
     )
 
-    before, again = await reader.digest_customers(), await reader.digest_customers()
+    before, again = await reader.digest_users(), await reader.digest_users()
     await users.update_one({"name": "C 7"}, change)
 
     assert before == again
     assert before is not None
-    assert (await reader.digest_customers() != before) is is_seen
+    assert (await reader.digest_users() != before) is is_seen

@@ -13,6 +13,7 @@ from accounting.db.client import MongoDatabase
 from accounting.ids import ObjectId as Id
 from accounting.platform.reader import MongoPlatform, get_cost_payment, get_customer
 from accounting.platform.rules import CostPaymentNotFound, CostPaymentUnusable, CustomerNotFound
+from accounting.platform.user_book import UserBook
 from fakes import FakePlatform
 
 NOW = datetime(2026, 1, 12, 9, 30, tzinfo=UTC)
@@ -67,6 +68,28 @@ async def test_an_unknown_role_has_no_admin_rights(
     assert user is not None
     assert user.role is Role.UNKNOWN
     assert not user.is_customer
+
+
+@pytest.mark.parametrize("text", ["ADA", "ada@", "Hash (", ".*", "é", "ß", "gone", "  ", "no one"])
+async def test_what_is_kept_of_the_users_finds_whom_the_server_finds(
+    reader: MongoPlatform, real_mongo: MongoDatabase, text: str
+) -> None:
+    ids = [
+        await a_user(real_mongo, **changes)
+        for changes in (
+            {"companyName": "Northern Hash (EU) Ltd"},
+            {"name": "Adalbert É. Groß", "email": "gross@example.com", "role": "ADMIN"},
+            {"name": "Bob", "email": "bob@example.com", "companyName": None, "role": "ROOT"},
+            {"name": "Gone  Ada", "email": None, "isDeleted": True},
+            {"name": None, "email": "madam@example.com", "isDeleted": None},
+        )
+    ]
+    book = UserBook(reader)
+
+    for among in (None, ids[1:4], []):
+        found = await book.find_customer_ids(text, limit=10, among=among)
+
+        assert set(found) == set(await reader.find_customer_ids(text, limit=10, among=among))
 
 
 async def test_a_ledger_double_becomes_cents_at_the_border(

@@ -16,10 +16,11 @@ from accounting.ids import ObjectId, new_id
 from accounting.invoices.service import cancel_invoice
 from accounting.invoices.settlement import record_payment
 from accounting.platform.rules import PlatformUser
+from accounting.platform.user_book import KEPT_SECONDS_MAX
 from api_app import APP, a_token, an_api
 from builders import ADMIN, a_cost_payment, a_customer, a_draft, an_issued_invoice
 from export_rows import read_csv, read_xlsx
-from fakes import FakePlatform, SettableClock, TestDatabase
+from fakes import FakePlatform, SettableClock, Stopwatch, TestDatabase
 
 FILTERS: list[dict[str, Any]] = [
     {},
@@ -40,10 +41,17 @@ FILTERS: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-async def api(real_db: TestDatabase, platform: FakePlatform) -> AsyncIterator[httpx.AsyncClient]:
+def watch() -> Stopwatch:
+    return Stopwatch()
+
+
+@pytest.fixture
+async def api(
+    real_db: TestDatabase, platform: FakePlatform, watch: Stopwatch
+) -> AsyncIterator[httpx.AsyncClient]:
     """The API with an admin's token."""
     platform.add_user(a_customer(id=ADMIN.user_id, name="Alex Admin", role=Role.ADMIN))
-    async with an_api(real_db, platform) as client:
+    async with an_api(real_db, platform, monotonic=watch) as client:
         client.headers["Authorization"] = f"Bearer {a_token(ADMIN.user_id)}"
         yield client
 
@@ -189,6 +197,18 @@ async def test_a_workbook_has_the_same_rows(api: httpx.AsyncClient, ada: Platfor
 async def test_nothing_found_is_a_file_without_rows(api: httpx.AsyncClient) -> None:
     assert await export(api) == []
     assert await export(api, q="nobody") == []
+
+
+async def test_a_search_knows_a_new_name_in_time(
+    api: httpx.AsyncClient, platform: FakePlatform, ada: PlatformUser, watch: Stopwatch
+) -> None:
+    assert len(await export(api, q="ada h")) == 4
+    platform.add_user(a_customer(id=ada.id, name="Ada Berg", is_deleted=True))
+    assert (len(await export(api, q="ada h")), await export(api, q="ada b")) == (4, [])
+
+    watch.seconds += KEPT_SECONDS_MAX + 0.1
+
+    assert (await export(api, q="ada h"), len(await export(api, q="ada b"))) == ([], 4)
 
 
 async def test_words_of_others_are_neither_formulas_nor_lines(

@@ -11,16 +11,24 @@ import pytest
 from accounting.actor import Role
 from accounting.ids import new_id
 from accounting.platform.rules import PlatformUser
+from accounting.platform.user_book import KEPT_SECONDS_MAX
 from api_app import a_token, an_api
 from builders import ADMIN, a_customer, a_draft, an_issued_invoice
-from fakes import FakePlatform, TestDatabase
+from fakes import FakePlatform, Stopwatch, TestDatabase
 
 
 @pytest.fixture
-async def api(db: TestDatabase, platform: FakePlatform) -> AsyncIterator[httpx.AsyncClient]:
+def watch() -> Stopwatch:
+    return Stopwatch()
+
+
+@pytest.fixture
+async def api(
+    db: TestDatabase, platform: FakePlatform, watch: Stopwatch
+) -> AsyncIterator[httpx.AsyncClient]:
     """The API with an admin's token."""
     platform.add_user(a_customer(id=ADMIN.user_id, name="Alex Admin", role=Role.ADMIN))
-    async with an_api(db, platform) as client:
+    async with an_api(db, platform, monotonic=watch) as client:
         client.headers["Authorization"] = f"Bearer {a_token(ADMIN.user_id)}"
         yield client
 
@@ -69,6 +77,18 @@ async def test_a_search_finds_numbers_by_their_start_and_customers_by_a_part(
     assert await numbers(api, q=" northern ") == ["04", "03", "02", "01"]
     assert await numbers(api, q="nobody") == []
     assert len(await numbers(api, q="")) == 6
+
+
+async def test_a_search_knows_a_new_name_in_time(
+    api: httpx.AsyncClient, platform: FakePlatform, ada: PlatformUser, watch: Stopwatch
+) -> None:
+    assert len(await numbers(api, q="ada h")) == 4
+    platform.add_user(a_customer(id=ada.id, name="Ada Berg", is_deleted=True))
+    assert (len(await numbers(api, q="ada h")), await numbers(api, q="ada b")) == (4, [])
+
+    watch.seconds += KEPT_SECONDS_MAX + 0.1
+
+    assert (await numbers(api, q="ada h"), len(await numbers(api, q="ada b"))) == ([], 4)
 
 
 @pytest.mark.parametrize("text", [".*", "(", "[a-z]", "$", "^A", "a|b", "\\", "%", '{"$gt": ""}'])
