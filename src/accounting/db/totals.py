@@ -1,10 +1,10 @@
 """How many rows a list has, when there are too many to count them for every page.
 
-Up to COUNTED_MAX rows are counted each time, some 5 ms, and that number is exact. More are added up
-from pieces that are counted once and then remembered for REMEMBERED_SECONDS: a range of time from
-its months and what is left of a month at both ends, a range of amounts from round amounts. A range
+Up to COUNTED_MAX rows are counted each time, and that number is exact. More are added up from
+pieces that are counted once and then remembered for REMEMBERED_SECONDS: a range of time from months
+and thirds of months, a range of amounts from round amounts, and what is left at both ends. A range
 that begins or ends elsewhere shares nearly all of its pieces, so that other ranges cost little more
-than the same one again. What lies beyond the round amounts, small change, is counted each time.
+than the same one again.
 
 Rows that are never changed or removed need no such limit: pieces that are over are remembered for
 good, and the number is exact. Of these, the day that is not over is counted each time.
@@ -30,17 +30,18 @@ from accounting.db.client import CODEC_OPTIONS
 from accounting.db.document import BaseDocument
 from accounting.db.paging import Query, count
 
-COUNTED_MAX: Final = 20_000
+COUNTED_MAX: Final = 5_000
 REMEMBERED_SECONDS: Final = 60.0
 FOREVER: Final = float("inf")
 REMEMBERED_MAX: Final = 20_000
 # So many counts are under way at once; more would only wait for each other in the server.
 AT_ONCE: Final = 4
-# Smaller pieces would be so many that few are ever asked for twice.
-STEP_MIN: Final = Decimal(10)
+# Of smaller pieces there would be more to ask for than rows to save.
+STEP_MIN: Final = Decimal(100)
 STEP_MAX: Final = Decimal(10**9)
 _CENT: Final = Decimal("0.01")
-_DAY: Final = timedelta(days=1)
+_MONTH_DAYS_MAX: Final = timedelta(days=31)
+_THIRDS: Final = (11, 21)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 # From a value up to, and without, another one.
@@ -243,53 +244,43 @@ def _parts_between(asked: Asked, ends: tuple[Any, ...], settled_day: datetime | 
     if high is None or high > beyond:  # there may be newer ones by now
         edges.append({"$gte": max(low, beyond), **({"$lt": high} if high is not None else {})})
         high = beyond
-    pieces: list[Piece] = []
-    for start, end, is_whole in split(low, high, settled_day):
-        if is_whole:
-            pieces.append((start, end))
-        else:
-            edges.append({"$gte": start, "$lt": end})
-    return _Parts(pieces, edges)
+    return _Parts(list(split(low, high, settled_day)), edges)
 
 
-def split(
-    low: Any, high: Any, settled_day: datetime | None = None
-) -> Iterator[tuple[Any, Any, bool]]:
-    """A range in pieces (from, to, is it whole): round ones that other ranges have as well."""
+def split(low: Any, high: Any, settled_day: datetime | None = None) -> Iterator[Piece]:
+    """A range in pieces: round ones that other ranges have as well, and the rests at both ends."""
     if isinstance(low, datetime):
         return _split_time(low, high, settled_day)
     return _split_amount(low, high)
 
 
-def _split_time(
-    low: datetime, high: datetime, settled_day: datetime | None
-) -> Iterator[tuple[datetime, datetime, bool]]:
-    """Months, what is left of one at both ends, and what follows the settled days by itself.
+def _split_time(low: datetime, high: datetime, settled_day: datetime | None) -> Iterator[Piece]:
+    """Thirds up to the month's end, months, thirds; what follows the settled days by itself.
 
-    Ranges begin and end with days, so that the rests of months are few enough to be remembered.
+    Ranges begin and end with days, so that there are few enough rests to remember them.
     """
     while low < high:
         month = low.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        end = min(high, (month + 31 * _DAY).replace(day=1))
-        if settled_day is not None and low < settled_day < end:
-            end = settled_day
-        yield low, end, True
+        next_month = (month + _MONTH_DAYS_MAX).replace(day=1)
+        thirds = [month.replace(day=day) for day in _THIRDS]
+        is_whole_month = low == month and next_month <= high
+        ends = [next_month] if is_whole_month else [*thirds, next_month, high]
+        if settled_day is not None:
+            ends.append(settled_day)
+        end = min(end for end in ends if end > low)
+        yield low, end
         low = end
 
 
-def _split_amount(low: Decimal, high: Decimal) -> Iterator[tuple[Decimal, Decimal, bool]]:
-    """Tens up to a hundred, hundreds up to a thousand and so on, and down again."""
+def _split_amount(low: Decimal, high: Decimal) -> Iterator[Piece]:
+    """Hundreds up to a thousand, thousands up to ten thousand and so on, and down again."""
     while low < high:
         step = STEP_MIN
-        end = (low // step + 1) * step
-        if low == end - step and end <= high:
-            while step < STEP_MAX and not low % (step * 10) and low + step * 10 <= high:
-                step *= 10
-            yield low, low + step, True
-            low += step
-        else:
-            yield low, min(end, high), False
-            low = min(end, high)
+        while step < STEP_MAX and not low % (step * 10) and low + step * 10 <= high:
+            step *= 10
+        end = min(high, (low // step + 1) * step)
+        yield low, end
+        low = end
 
 
 def _half_open(bounds: Mapping[str, Any]) -> Piece:

@@ -27,6 +27,8 @@ ROWS_MAX: Final = 2_000
 SPREAD_DAYS: Final = 2_000
 STEPS_GROW_BY: Final = 4
 LONGEST_STEP: Final = timedelta(days=40 * 365)
+# Of so many first rows that are looked at, a fourth must be wanted.
+FIRST_ROWS_MAX: Final = 400
 # Where the day of each is stored; numbers begin with that day.
 DAY_FIELDS: Final[Mapping[str, str]] = {
     "dueDate": "dueDate",
@@ -79,6 +81,10 @@ class DayRange:
         days = [as_stored_day(self.first + _ONE_DAY * day) for day in range(number)]
         return {self.field: {"$in": days}}
 
+    def is_open_at_the_start_of(self, order: Order) -> bool:
+        """Whether what comes first in order of creation is likely to be within."""
+        return (self.last if order.is_descending else self.first) is None
+
     @property
     def condition(self) -> Range:
         ends = {"$gte": self.first, "$lte": self.last}
@@ -110,6 +116,28 @@ async def find_window(
             return bounds
         step *= STEPS_GROW_BY
     return None
+
+
+async def find_first_rows(query: Mapping[str, Any], order: Order, needed: Needed) -> Range | None:
+    """The same where the first rows of all are likely to be wanted; None if too few of them are."""
+    looked_at = STEPS_GROW_BY * needed.rows
+    if looked_at > FIRST_ROWS_MAX:
+        return None
+    bound, beyond = ("$gte", "$lt") if order.is_descending else ("$lte", "$gt")
+    unseen = {beyond: needed.after} if needed.after else {}
+    farthest: dict[str, Any] | None = await Invoice.get_motor_collection().find_one(
+        {"createdAt": unseen} if unseen else {},
+        {"createdAt": 1, "_id": 0},
+        sort=[("createdAt", order.keys[0][1])],
+        skip=looked_at,
+        hint="createdAt_1",
+    )
+    if farthest is None:
+        return None
+    bounds = {bound: farthest["createdAt"]}
+    wanted = {"$and": [{"createdAt": bounds | unseen}, query]}
+    found = await count(Invoice, wanted, hint="createdAt_1", limit=needed.rows)
+    return bounds if found == needed.rows else None
 
 
 async def _first_created(days: DayRange, order: Order) -> datetime | None:

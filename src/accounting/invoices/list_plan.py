@@ -20,7 +20,13 @@ from accounting.actor import SYSTEM_USER_ID
 from accounting.db.paging import Order, count, count_all
 from accounting.db.totals import Asked, Totals, count_all_of
 from accounting.invoices.documents import Invoice
-from accounting.invoices.list_days import DayRange, Needed, Range, find_window
+from accounting.invoices.list_days import (
+    DayRange,
+    Needed,
+    Range,
+    find_first_rows,
+    find_window,
+)
 from accounting.invoices.rules import InvoiceStatus
 from accounting.platform.rules import UserId
 
@@ -145,10 +151,18 @@ async def _by_few(conditions: Conditions, order: Order) -> ListPlan | None:
 async def _by_days(
     conditions: Conditions, order: Order, days: DayRange, needed: Needed | None
 ) -> ListPlan | None:
-    """Merge the days, or find a page by looking at each; other conditions are then looked at."""
+    """Merge the days, or find a page by its first rows or by looking at each day.
+
+    Other conditions are then looked at.
+    """
     query = conditions.query()
     if days.merged:
         return ListPlan(_both(days.merged, query), days.index)
+    if needed and days.is_open_at_the_start_of(order):
+        first = await find_first_rows(query, order, needed)
+        if first is not None:
+            plan = _in_order(conditions, order)
+            return ListPlan(_both({"createdAt": first}, plan.query), plan.index)
     window = await find_window(days, query, order, needed) if needed else None
     if window is None:
         return None
