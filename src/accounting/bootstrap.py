@@ -166,7 +166,7 @@ async def open_services(
     async with open_mongo(settings) as mongo:
         await check_rights(mongo, settings)
         await bind_documents(mongo)
-        yield Services(
+        services = Services(
             db=Database(mongo, clock=clock, enqueue=enqueue),
             platform=MongoPlatform(mongo),
             terms=billing_terms(settings),
@@ -174,3 +174,7 @@ async def open_services(
             company=company_of(settings),
             totals=Totals(clock=clock),
         )
+        try:
+            yield services
+        finally:
+            await services.totals.close()

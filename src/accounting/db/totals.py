@@ -26,12 +26,15 @@ import bson
 from pymongo import ASCENDING, DESCENDING
 
 from accounting.clock import Clock, after, utc_now
-from accounting.db.client import CODEC_OPTIONS
+from accounting.db.client import CODEC_OPTIONS, DriverError
 from accounting.db.document import BaseDocument
 from accounting.db.paging import Query, count
 
 COUNTED_MAX: Final = 5_000
 REMEMBERED_SECONDS: Final = 60.0
+# What is asked for at this age is told, and counted again behind the scenes, one after the other,
+# so that nobody who asks often ever waits for all pieces at once.
+RENEWED_SECONDS: Final = 30.0
 FOREVER: Final = float("inf")
 REMEMBERED_MAX: Final = 20_000
 # So many counts are under way at once; more would only wait for each other in the server.
@@ -84,6 +87,7 @@ class _Known:
 
     answer: asyncio.Task[Any]
     forget_at: float
+    renew_at: float
 
     def is_good_at(self, now: float) -> bool:
         """Whether it may still be told; what failed is asked again."""
@@ -116,6 +120,8 @@ class Totals:
         self._monotonic = monotonic
         self._known: OrderedDict[Hashable, _Known] = OrderedDict()
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turn_to_renew = asyncio.Semaphore(1)
+        self._renewals: set[asyncio.Task[None]] = set()
 
     async def count(self, asked: Asked) -> int:
         """How many rows there are; exact up to `counted_max`, and of settled rows always."""
@@ -131,11 +137,18 @@ class Totals:
                 unknown.append(piece)
             else:
                 known += answer
+                self._renew_in_time(asked, piece)
         counts = await asyncio.gather(
             *(self._count_piece(asked, piece) for piece in unknown),
             *(_count(asked, edge) for edge in parts.edges),
         )
         return known + sum(counts)
+
+    async def close(self) -> None:
+        """Give up what is being counted again."""
+        for renewal in self._renewals:
+            renewal.cancel()
+        await asyncio.gather(*self._renewals, return_exceptions=True)
 
     def _is_known_to_be_many(self, asked: Asked) -> bool:
         """Whether what is remembered says so; then nothing need be counted to find that out."""
@@ -162,6 +175,24 @@ class Totals:
         if not seconds:
             return await find()
         return int(await self._remember(_piece_key(asked, piece), seconds, find))
+
+    def _renew_in_time(self, asked: Asked, piece: Piece) -> None:
+        known = self._known[_piece_key(asked, piece)]
+        if self._monotonic() >= known.renew_at:
+            known.renew_at = FOREVER  # by nobody else
+            renewal = asyncio.create_task(self._renew(asked, piece))
+            self._renewals.add(renewal)
+            renewal.add_done_callback(self._renewals.discard)
+
+    async def _renew(self, asked: Asked, piece: Piece) -> None:
+        async with self._turn_to_renew:
+            counted_at = self._monotonic()
+            answer = asyncio.ensure_future(_count(asked, _bounds_of(piece)))
+            try:
+                await answer
+            except DriverError:
+                return  # whoever asks when it is forgotten is told what is wrong
+        self._keep(_piece_key(asked, piece), answer, counted_at, REMEMBERED_SECONDS)
 
     def _seconds_to_remember(self, asked: Asked, piece: Piece) -> float:
         settled = self._settled(asked)
@@ -193,13 +224,20 @@ class Totals:
         """What `find` answered within that time; asked at once by many, it is found once."""
         known, now = self._known.get(key), self._monotonic()
         if known is None or not known.is_good_at(now):
-            known = _Known(asyncio.ensure_future(find()), now + seconds)
-            self._known[key] = known
-            self._known.move_to_end(key)
-            if len(self._known) > REMEMBERED_MAX:
-                self._known.popitem(last=False)
+            known = self._keep(key, asyncio.ensure_future(find()), now, seconds)
         # Whoever gives up waiting does not take the answer from the others.
         return await asyncio.shield(known.answer)
+
+    def _keep(
+        self, key: Hashable, answer: asyncio.Task[Any], asked_at: float, seconds: float
+    ) -> _Known:
+        renewed = FOREVER if seconds == FOREVER else RENEWED_SECONDS
+        known = _Known(answer, asked_at + seconds, asked_at + renewed)
+        self._known[key] = known
+        self._known.move_to_end(key)
+        if len(self._known) > REMEMBERED_MAX:
+            self._known.popitem(last=False)
+        return known
 
 
 async def count_all_of(asked: Asked) -> int:
