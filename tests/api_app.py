@@ -12,13 +12,13 @@ from redis.asyncio import Redis
 
 from accounting.actor import Role
 from accounting.api.app import build_app
-from accounting.api.auth import UserDirectory
 from accounting.api.tokens import make_token
 from accounting.bootstrap import UNNAMED_COMPANY, Services
 from accounting.clock import utc_now
 from accounting.ids import ObjectId
 from accounting.links import BASE_PATH
 from accounting.platform.user_book import UserBook
+from accounting.platform.user_directory import UserDirectory
 from accounting.printing.company import Company
 from accounting.settings import Settings
 from builders import TERMS

@@ -21,7 +21,7 @@ from litestar.types import ASGIApp
 from accounting.api.accounts import AccountController
 from accounting.api.answer_headers import AnswerHeaders
 from accounting.api.audit_logs import AuditLogController
-from accounting.api.auth import Authentication, Connection, UserDirectory, require_role
+from accounting.api.auth import Authentication, Connection, require_role
 from accounting.api.customer_lists import CustomerListController
 from accounting.api.customers import CustomerController
 from accounting.api.dashboard import DashboardController
@@ -46,6 +46,7 @@ from accounting.api.statements import StatementController
 from accounting.bootstrap import Services, open_services
 from accounting.links import BASE_PATH
 from accounting.platform.user_book import UserBook
+from accounting.platform.user_directory import UserDirectory
 from accounting.settings import Settings, load_settings
 from accounting.worker.queue import CeleryQueue
 
@@ -123,6 +124,7 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
             "services": Provide(_provide_services, sync_to_thread=False),
             "redis": Provide(_provide_redis, sync_to_thread=False),
             "user_book": Provide(_provide_user_book, sync_to_thread=False),
+            "users": Provide(_provide_users, sync_to_thread=False),
         },
         exception_handlers=exception_handlers(),
         lifespan=[lifespan] if lifespan else [],
@@ -161,6 +163,11 @@ def _provide_services(state: State) -> Services:
 def _provide_redis(state: State) -> RedisClient:
     redis: RedisClient = state.redis
     return redis
+
+
+def _provide_users(state: State) -> UserDirectory:
+    users: UserDirectory = state.users
+    return users
 
 
 def _provide_user_book(state: State) -> UserBook:

@@ -16,6 +16,7 @@ from accounting.audit.listing import AuditFilter, list_entries
 from accounting.audit.rules import AuditAction, EntityType
 from accounting.bootstrap import Services
 from accounting.db.paging import PAGE_LIMIT_DEFAULT, to_window
+from accounting.platform.user_directory import UserDirectory
 
 
 class AuditLogListView(BodyOut):
@@ -36,6 +37,7 @@ class AuditLogController(Controller):
     async def list_page(
         self,
         services: NamedDependency[Services],
+        users: NamedDependency[UserDirectory],
         action: Annotated[list[AuditAction] | None, QueryParameter()] = None,
         entity_type: Annotated[EntityType | None, QueryParameter(name="entityType")] = None,
         entity_id: Annotated[str | None, QueryParameter(name="entityId")] = None,
@@ -64,7 +66,7 @@ class AuditLogController(Controller):
             to_window(page, limit, cursor),
             totals=services.totals,
         )
-        trail = await view_trail(services.platform, found.items)
+        trail = await view_trail(users, found.items)
         return AuditLogListView(
             audit_logs=trail.audit_logs,
             pagination=pagination(found.number, found.limit, found.total),

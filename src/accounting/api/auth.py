@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
 from litestar import Request
@@ -18,13 +15,10 @@ from accounting.api.request_id import request_id_of
 from accounting.api.tokens import InvalidToken, read_token
 from accounting.bootstrap import Services
 from accounting.errors import Forbidden
-from accounting.ids import ObjectId
-from accounting.platform.reader import Platform
-from accounting.platform.rules import PlatformUser, UserId
+from accounting.platform.rules import UserId
+from accounting.platform.user_directory import UserDirectory
 
 COOKIE_NAME: Final = "token"
-USER_CACHE_SECONDS: Final = 5.0
-USER_CACHE_USERS_MAX: Final = 10_000
 USER_AGENT_LENGTH_MAX: Final = 500
 # The guard's opt-in: a route that says nothing is for admins alone.
 CUSTOMERS_MAY: Final = "customers_may"
@@ -53,27 +47,6 @@ class OriginNotAllowed(Forbidden):
         )
 
 
-class UserDirectory:
-    """The platform's users by id, remembered for at most USER_CACHE_SECONDS."""
-
-    def __init__(
-        self, platform: Platform, *, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._platform = platform
-        self._monotonic = monotonic
-        self._known: OrderedDict[ObjectId, tuple[float, PlatformUser | None]] = OrderedDict()
-
-    async def find(self, user_id: ObjectId) -> PlatformUser | None:
-        read_at, user = self._known.get(user_id, (float("-inf"), None))
-        if self._monotonic() - read_at > USER_CACHE_SECONDS:
-            user = await self._platform.find_user(user_id)
-            self._known[user_id] = (self._monotonic(), user)
-            self._known.move_to_end(user_id)
-            if len(self._known) > USER_CACHE_USERS_MAX:
-                self._known.popitem(last=False)
-        return user
-
-
 class Authentication(AbstractAuthenticationMiddleware):
     """Turns the bearer token or the cookie into an Actor; raises InvalidToken for all else."""
 
@@ -84,7 +57,7 @@ class Authentication(AbstractAuthenticationMiddleware):
         user_id = read_token(token, services.settings.require_jwt_secret())
         if await services.platform.is_token_revoked(token, services.db.clock()):
             raise InvalidToken("The token was revoked; sign in again.")
-        user = await directory.find(user_id)
+        user = await directory.find_user(user_id)
         if user is None or user.is_deleted:
             raise InvalidToken("The user of this token no longer exists.")
         if is_cookie and connection.scope.get("method") not in _SAFE_METHODS:

@@ -39,6 +39,7 @@ from accounting.invoices.explanation import explain_invoice
 from accounting.invoices.rules import InvoiceNotFound
 from accounting.invoices.service import cancel_invoice, issue_invoice
 from accounting.invoices.settlement import refund_invoice
+from accounting.platform.user_directory import UserDirectory
 from accounting.pricing.rules import PriceSource
 
 
@@ -200,13 +201,13 @@ class InvoiceActionController(Controller):
         summary="Read the audit trail of an invoice",
     )
     async def audit_log(
-        self, services: NamedDependency[Services], invoice_id: NamedDependency[ObjectId]
+        self, users: NamedDependency[UserDirectory], invoice_id: NamedDependency[ObjectId]
     ) -> AuditTrailView:
         """Who did what, oldest first, its payments and e-mails included."""
         entries = await history(EntityType.INVOICE, invoice_id)
         if not entries:
             raise InvoiceNotFound(invoice_id)
-        return await view_trail(services.platform, entries)
+        return await view_trail(users, entries)
 
     @get("/explain", operation_id="explainInvoice", summary="Explain the amount of an invoice")
     async def explain(

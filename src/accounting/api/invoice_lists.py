@@ -15,6 +15,7 @@ from accounting.clock import business_day
 from accounting.db.paging import PAGE_LIMIT_DEFAULT, to_window
 from accounting.invoices.listing import InvoiceFilter, InvoiceSort, list_invoices
 from accounting.platform.user_book import UserBook
+from accounting.platform.user_directory import UserDirectory
 
 
 class InvoiceListController(Controller):
@@ -30,6 +31,7 @@ class InvoiceListController(Controller):
         request: ApiRequest,
         services: NamedDependency[Services],
         user_book: NamedDependency[UserBook],
+        users: NamedDependency[UserDirectory],
         wanted: NamedDependency[InvoiceFilter],
         sort_by: SortBy = InvoiceSort.CREATED_AT,
         sort_direction: Direction = SortDirection.DESCENDING,
@@ -55,7 +57,7 @@ class InvoiceListController(Controller):
         )
         today = business_day(services.db.clock(), services.terms.zone)
         return InvoiceListView(
-            invoices=await view_invoices(services.platform, request.user, found.items, today),
+            invoices=await view_invoices(users, request.user, found.items, today),
             pagination=pagination(found.number, found.limit, found.total),
             next_cursor=found.next_cursor,
         )

@@ -39,7 +39,7 @@ from accounting.notifications.rules import (
     StatementTone,
 )
 from accounting.payments.service import list_payments
-from accounting.platform.reader import Platform
+from accounting.platform.reader import UserFinder
 from accounting.platform.rules import PlatformUser, UserId
 from accounting.pricing.rules import PriceSource
 
@@ -219,7 +219,7 @@ class AuditTrailView(BodyOut):
 
 
 async def view_invoice(
-    platform: Platform,
+    known: UserFinder,
     actor: Actor,
     invoice: Invoice,
     today: date,
@@ -227,7 +227,7 @@ async def view_invoice(
     session: Session | None = None,
 ) -> InvoiceView | InvoiceDetailView:
     """A single invoice in the shape that this actor may see; reads with the session, if given."""
-    [view] = await view_invoices(platform, actor, [invoice], today)
+    [view] = await view_invoices(known, actor, [invoice], today)
     if not actor.is_admin:
         return view
     payments = await list_payments([InvoiceId(invoice.id)], session=session)
@@ -240,21 +240,21 @@ async def view_invoice(
 
 
 async def view_invoices(
-    platform: Platform, actor: Actor, invoices: Sequence[Invoice], today: date
+    known: UserFinder, actor: Actor, invoices: Sequence[Invoice], today: date
 ) -> list[InvoiceView | AdminInvoiceView]:
     """Invoices in the shape that this actor may see; all their users in one read."""
     wanted: set[UserId] = {invoice.user_id for invoice in invoices}
     if actor.is_admin:
         wanted |= {invoice.created_by for invoice in invoices}
         wanted |= {invoice.updated_by for invoice in invoices if invoice.updated_by}
-    users = await platform.find_users(wanted)
+    users = await known.find_users(wanted)
     build = _admin_view if actor.is_admin else _customer_view
     return [build(invoice, users, today) for invoice in invoices]
 
 
-async def view_trail(platform: Platform, entries: Sequence[AuditLog]) -> AuditTrailView:
+async def view_trail(known: UserFinder, entries: Sequence[AuditLog]) -> AuditTrailView:
     """Audit entries with the names of their actors; scheduled work is `system`."""
-    users = await platform.find_users(entry.user_id for entry in entries)
+    users = await known.find_users(entry.user_id for entry in entries)
     return AuditTrailView(
         audit_logs=[
             AuditEntryView(

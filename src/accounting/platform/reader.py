@@ -54,12 +54,16 @@ class CustomerSearch(Protocol):
     ) -> list[UserId]: ...
 
 
-class Platform(CustomerSearch, Protocol):
+class UserFinder(Protocol):
+    """Who knows users by id: the platform itself, or what is remembered of it."""
+
+    async def find_users(self, user_ids: Iterable[UserId]) -> dict[UserId, PlatformUser]: ...
+
+
+class Platform(CustomerSearch, UserFinder, Protocol):
     """What the service asks of the host; MongoDB in production, plain dictionaries in tests."""
 
     async def find_user(self, user_id: UserId) -> PlatformUser | None: ...
-
-    async def find_users(self, user_ids: Iterable[UserId]) -> dict[UserId, PlatformUser]: ...
 
     def walk_users(self) -> AsyncIterator[list[UserEntry]]: ...
 

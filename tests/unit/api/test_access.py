@@ -11,9 +11,9 @@ import jwt
 import pytest
 
 from accounting.actor import Role
-from accounting.api.auth import UserDirectory
 from accounting.clock import utc_now
 from accounting.ids import new_id
+from accounting.platform.user_directory import UserDirectory
 from api_app import SECRET, a_token, an_api
 from builders import ADMIN, a_customer, a_draft, an_issued_invoice
 from fakes import FakePlatform, TestDatabase
