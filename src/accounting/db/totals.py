@@ -40,7 +40,7 @@ REMEMBERED_MAX: Final = 20_000
 # So many counts are under way at once; more would only wait for each other in the server.
 AT_ONCE: Final = 4
 # Of smaller pieces there would be more to ask for than rows to save.
-STEP_MIN: Final = Decimal(100)
+STEP_MIN: Final = Decimal(10)
 STEP_MAX: Final = Decimal(10**9)
 _CENT: Final = Decimal("0.01")
 _MONTH_DAYS_MAX: Final = timedelta(days=31)
@@ -311,7 +311,7 @@ def _split_time(low: datetime, high: datetime, settled_day: datetime | None) -> 
 
 
 def _split_amount(low: Decimal, high: Decimal) -> Iterator[Piece]:
-    """Hundreds up to a thousand, thousands up to ten thousand and so on, and down again."""
+    """Tens up to a hundred, hundreds up to a thousand and so on, and down again."""
     while low < high:
         step = STEP_MIN
         while step < STEP_MAX and not low % (step * 10) and low + step * 10 <= high:

@@ -11,7 +11,7 @@ estimated by counts on an index that stop early.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -47,12 +47,12 @@ _IN_PIECES: Final = frozenset({"issuedDate", "dueDate", "totalAmount"})
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a list is narrowed by, in stored terms; `customers` None are all customers.
+    """What a list is narrowed by, in stored terms; `customers` None are all, and none comes twice.
 
     `due_before`: only OVERDUE ones, and ISSUED ones that were due before that day.
     """
 
-    customers: frozenset[UserId] | None = None
+    customers: Sequence[UserId] | None = None
     statuses: frozenset[InvoiceStatus] = frozenset(InvoiceStatus)
     billing_period: str | None = None
     ranges: Mapping[str, Range] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Conditions:
         if self.customers is not None:
             parts.append({"userId": _one_of(self.customers, nothing=SYSTEM_USER_ID)})
         if names_all_statuses or not self.is_every_status:
-            names = (status.value for status in self.statuses)
+            names = sorted(status.value for status in self.statuses)
             parts.append({"status": _one_of(names, nothing="")})
         if self.due_before is not None:
             overdue = {"status": InvoiceStatus.OVERDUE.value}
@@ -299,5 +299,5 @@ def _index(first: str, second: str) -> str:
 
 def _one_of(values: Iterable[Any], *, nothing: object) -> Any:
     # The server would plan a sort for an empty `$in`.
-    listed = sorted(values) or [nothing]
+    listed = list(values) or [nothing]
     return listed[0] if len(listed) == 1 else {"$in": listed}

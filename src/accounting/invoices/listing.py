@@ -159,7 +159,9 @@ async def _conditions(
         "dueDate": _range(wanted.due_from, wanted.due_to, as_stored_day),
         "totalAmount": _range(wanted.amount_min, wanted.amount_max, lambda value: value),
     }
-    owners = None if wanted.customer_id is None else frozenset([wanted.customer_id])
+    owners: Sequence[UserId] | None = None
+    if wanted.customer_id is not None:
+        owners = [wanted.customer_id]
     if wanted.search is not None:
         if await _is_number_start(wanted.search):
             ranges["invoiceNumber"] = _numbers_from(wanted.search)
@@ -214,12 +216,12 @@ def _numbers_from(start: str) -> Range:
 
 
 async def _customers_found(
-    customers: CustomerSearch, text: str, among: frozenset[UserId] | None
-) -> frozenset[UserId]:
+    customers: CustomerSearch, text: str, among: Sequence[UserId] | None
+) -> Sequence[UserId]:
     found = await customers.find_customer_ids(text, among=among, limit=CUSTOMERS_FOUND_MAX + 1)
     if len(found) > CUSTOMERS_FOUND_MAX:
         raise SearchTooWide
-    return frozenset(found)
+    return found
 
 
 def _range(least: Any, most: Any, stored: Any) -> Range:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from accounting.platform.rules import UserEntry, UserId
 KEPT_SECONDS_MAX: Final = 5.0
 # From this age on the next list is fetched while the present one is still shown.
 FETCHED_AHEAD_SECONDS: Final = 2.5
-# Some 110 MB. More users are not kept: each page reads them and each search is the server's, slow
+# Some 95 MB. More users are not kept: each page reads them and each search is the server's, slow
 # and still right.
 USERS_KEPT_MAX: Final = 200_000
 # Some 2 ms, and then other requests have their turn.
@@ -35,29 +36,51 @@ _MERGED_AT_ONCE: Final = 1_000
 _SORTED_MAX: Final = 2_000
 BY_NAME: Final = Order("name", is_descending=False)
 
-# Name in one case and id, which are the order; what is searched; name, e-mail and company as they
-# are shown; whether he is a customer. The garbage collector leaves plain tuples of plain values
+# Name in one case and id, which are the order; name, e-mail and company as they are shown; whether
+# he is a customer. The garbage collector leaves plain tuples of plain values
 # alone; entries and ids as objects would be 80,000 more for it to look at with 20,000 users.
-_Row: TypeAlias = tuple[str, bytes, str, str, str, str | None, bool]
+_Row: TypeAlias = tuple[str, bytes, str, str, str | None, bool]
 _ID: Final = 1
-_SEARCHED: Final = 2
-_IS_CUSTOMER: Final = 6
+_IS_CUSTOMER: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
     """All users as they were read, and those of them who are customers in their order.
 
-    Who reads through the users goes through memory in its own order, three times as fast.
+    `text` is what is searched of each, one after the other, and `starts` where each begins: one
+    search through one text takes a fifth of the time of many searches in texts all over the memory.
     """
 
     read_at: float
     digest: object | None
     users: Sequence[_Row]
     customers: Sequence[_Row]
+    text: bytes
+    starts: Sequence[int]
+
+    def with_text(self, part: str, limit: int | None = None) -> list[_Row]:
+        """The first users with this text in name, e-mail or company, in any case, as read."""
+        wanted = _searched(part)
+        found: list[_Row] = []
+        at = self.text.find(wanted)
+        while at >= 0 and len(found) != limit:
+            index = bisect_right(self.starts, at) - 1
+            found.append(self.users[index])
+            is_last = index + 1 == len(self.starts)
+            at = -1 if is_last else self.text.find(wanted, self.starts[index + 1])
+        return found
+
+    def customers_with_text(self, part: str) -> list[_Row]:
+        """The customers with this text in their order."""
+        found = [row for row in self.with_text(part) if row[_IS_CUSTOMER]]
+        if len(found) <= _SORTED_MAX:
+            return sorted(found)
+        ids = {row[_ID] for row in found}
+        return [row for row in self.customers if row[_ID] in ids]
 
 
-_NOTHING: Final = _Kept(float("-inf"), None, (), ())
+_NOTHING: Final = _Kept(float("-inf"), None, (), (), b"", ())
 
 
 class UserBook:
@@ -85,7 +108,7 @@ class UserBook:
         start = 0 if window.page is None else (window.page - 1) * window.limit
         after = read_cursor(window.cursor, BY_NAME, _is_place) if window.cursor else None
         kept = await self._fresh()
-        customers = _customers_with(text.casefold(), kept) if text else kept.customers
+        customers = kept.customers_with_text(text) if text else kept.customers
         if after is not None:
             name, last_id = after
             start = bisect_right(customers, (name, last_id.binary), key=_place)
@@ -104,15 +127,12 @@ class UserBook:
         """
         if self._are_too_many:
             return await self._platform.find_customer_ids(text, limit=limit, among=among)
-        part = text.casefold()
-        wanted = None if among is None else {user_id.binary for user_id in among}
-        users = (await self._fresh()).users
-        found = (
-            row[_ID]
-            for row in users
-            if part in row[_SEARCHED] and (wanted is None or row[_ID] in wanted)
-        )
-        return [UserId(user_id) for user_id in islice(found, limit)]
+        kept = await self._fresh()
+        if among is None:
+            return [UserId(row[_ID]) for row in kept.with_text(text, limit)]
+        wanted = {user_id.binary for user_id in among}
+        found = [row[_ID] for row in kept.with_text(text) if row[_ID] in wanted]
+        return [UserId(user_id) for user_id in found[:limit]]
 
     async def _fresh(self) -> _Kept:
         age = self._monotonic() - self._kept.read_at
@@ -137,11 +157,16 @@ class UserBook:
             return replace(self._kept, read_at=read_at)
         users: list[_Row] = []
         runs: list[list[_Row]] = []
+        text, starts = bytearray(), array("Q")
         async for part in self._platform.walk_users():
             rows = [_row(user) for user in part]
             users += rows
+            for _, _, name, email, company, _ in rows:
+                starts.append(len(text))
+                # A line break, which no search has, keeps two of them from being found as one.
+                text += _searched(f"{name}\n{email}\n{company or ''}\n")
             runs.append(sorted(row for row in rows if row[_IS_CUSTOMER]))
-        return _Kept(read_at, digest, users, await _merge(runs))
+        return _Kept(read_at, digest, users, await _merge(runs), bytes(text), starts)
 
     def _keep(self, reading: asyncio.Task[_Kept]) -> None:
         self._reading = None
@@ -163,21 +188,17 @@ async def _merge(runs: Iterable[list[_Row]]) -> list[_Row]:
     return merged
 
 
-def _customers_with(part: str, kept: _Kept) -> Sequence[_Row]:
-    found = [row for row in kept.users if row[_IS_CUSTOMER] and part in row[_SEARCHED]]
-    if len(found) <= _SORTED_MAX:
-        return sorted(found)
-    return [row for row in kept.customers if part in row[_SEARCHED]]
-
-
 def _row(user: UserEntry) -> _Row:
-    # One text; a line break, which no search has, keeps its parts from being found as one.
-    searched = f"{user.name}\n{user.email}\n{user.company_name or ''}".casefold()
-    return (user.name.casefold(), user.id.binary, searched, *user[1:])
+    return (user.name.casefold(), user.id.binary, *user[1:])
+
+
+def _searched(text: str) -> bytes:
+    # As bytes: one emoji would make the characters of all users four times as wide.
+    return text.casefold().encode("utf-8", "surrogatepass")
 
 
 def _entry(row: _Row) -> UserEntry:
-    _, user_id, _, name, email, company_name, is_customer = row
+    _, user_id, name, email, company_name, is_customer = row
     return UserEntry(StoredId(user_id), name, email, company_name, is_customer)
 
 

@@ -389,6 +389,30 @@ async def test_many_parts_become_one_list_in_order(host: CountingPlatform, book:
     assert [name async for name in walk(book, 3)] == [f"Customer {serial}" for serial in range(7)]
 
 
+async def test_a_page_of_very_many_found_is_in_the_same_order(
+    host: CountingPlatform, book: UserBook
+) -> None:
+    for serial in range(2_101):
+        email = f"user{serial}@example.com"
+        host.add_user(a_customer(name=f"Kim {serial * 7 % 2_101:04}", email=email))
+
+    found = await book.page(Window(50, page=3), text="EXAMPLE")
+
+    assert [entry.name for entry in found.items] == [
+        f"Kim {number:04}" for number in range(100, 150)
+    ]
+    assert found.total == 2_101
+
+
+async def test_a_text_that_no_name_can_have_finds_nobody(
+    host: CountingPlatform, book: UserBook
+) -> None:
+    host.add_user(a_customer(name="Ada \N{GRINNING FACE}"))
+
+    assert await book.find_customer_ids("\ud83d", limit=10) == []
+    assert len(await book.find_customer_ids("\N{GRINNING FACE}", limit=10)) == 1
+
+
 async def test_those_who_are_kept_are_no_work_for_the_garbage_collector(
     host: CountingPlatform, book: UserBook
 ) -> None:
