@@ -191,8 +191,8 @@ async def test_what_is_asked_for_often_is_counted_again_before_it_is_forgotten(
     sent = counted.number
 
     assert (while_it_is_counted, await total_of(totals, **facts)) == (before, before + 1)
-    # What may be newer, where it is newest, and how the list is read: no piece.
-    assert counted.number - sent <= 5
+    # What may be newer, whether it is many, and how the list is read, but none of 50 pieces.
+    assert counted.number - sent <= 12
 
 
 @pytest.mark.usefixtures("counted")
@@ -216,7 +216,7 @@ async def test_another_range_is_added_up_from_the_same_pieces(
 
     assert of_the_first > 50, "a piece a month"
     # Two days of May, what may be newer, and how the list is read.
-    assert of_another <= 5
+    assert of_another <= 8
 
 
 async def test_pieces_that_many_wait_for_are_counted_once(counted: Counted, totals: Totals) -> None:
