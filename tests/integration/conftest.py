@@ -45,7 +45,7 @@ def service(
 
 @pytest.fixture
 def short_lived_transactions(mongod: Server) -> Iterator[None]:
-    """The server ends an abandoned transaction within seconds, and not after a minute.
+    """The server ends an abandoned transaction within half a minute, and not after more than one.
 
     A killed process leaves one, and at times a stopped one: a statement that was on its way when
     its work was cancelled may begin the transaction after it was aborted, and a database cannot be

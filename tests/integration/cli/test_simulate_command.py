@@ -24,7 +24,9 @@ from guarded import GuardedMongod
 from service import clean_environment, run_command
 
 DATABASE = "simulate_test"
-WAIT_SECONDS_MAX = 30
+# The server looks for abandoned transactions twice in the lifetime that it was started with: every
+# half minute. Until then a database cannot be dropped.
+WAIT_SECONDS_MAX = 75
 
 Books = Database[dict[str, Any]]
 
