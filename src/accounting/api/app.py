@@ -39,11 +39,11 @@ from accounting.api.payments import PaymentController
 from accounting.api.pricing_configs import CustomerPriceController, PricingConfigController
 from accounting.api.public_pages import public_router
 from accounting.api.queries import refuse_unknown_parameters
-from accounting.api.rate_limit import RedisClient, limit_rate, open_redis
+from accounting.api.rate_limit import limit_rate, open_redis
 from accounting.api.recurring_invoices import RecurringInvoiceController
 from accounting.api.runs import BulkInvoiceController, RunController
 from accounting.api.statements import StatementController
-from accounting.bootstrap import Services, open_services
+from accounting.bootstrap import open_services
 from accounting.links import BASE_PATH
 from accounting.platform.user_book import UserBook
 from accounting.platform.user_directory import UserDirectory
@@ -121,10 +121,7 @@ def build_app(lifespan: Lifespan | None) -> ASGIApp:
     app = Litestar(
         route_handlers=[api, public_router(), *probes, probes_below_base, _docs_assets()],
         dependencies={
-            "services": Provide(_provide_services, sync_to_thread=False),
-            "redis": Provide(_provide_redis, sync_to_thread=False),
-            "user_book": Provide(_provide_user_book, sync_to_thread=False),
-            "users": Provide(_provide_users, sync_to_thread=False),
+            name: _of_state(name) for name in ("services", "redis", "users", "user_book")
         },
         exception_handlers=exception_handlers(),
         lifespan=[lifespan] if lifespan else [],
@@ -155,24 +152,13 @@ async def require_json(request: Request[Any, Any, Any]) -> None:
         raise HTTPException(status_code=415, detail="The body must be application/json.")
 
 
-def _provide_services(state: State) -> Services:
-    services: Services = state.services
-    return services
+def _of_state(name: str) -> Provide:
+    """What the lifespan has put into the application's state under this name."""
 
+    def provide(state: State) -> Any:
+        return state[name]
 
-def _provide_redis(state: State) -> RedisClient:
-    redis: RedisClient = state.redis
-    return redis
-
-
-def _provide_users(state: State) -> UserDirectory:
-    users: UserDirectory = state.users
-    return users
-
-
-def _provide_user_book(state: State) -> UserBook:
-    user_book: UserBook = state.user_book
-    return user_book
+    return Provide(provide, sync_to_thread=False)
 
 
 def _docs_assets() -> Router:

@@ -9,7 +9,7 @@ which enough were created.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from typing import Any, Final, TypeAlias
@@ -108,11 +108,8 @@ async def find_window(
     days_at_first = 4 * needed.rows * SPREAD_DAYS // max(1, await count_all(Invoice))
     step = timedelta(days=max(1, days_at_first))
     while step < LONGEST_STEP:
-        bounds = {"$gte": begin - step} if order.is_descending else {"$lte": begin + step}
-        beyond = "$lt" if order.is_descending else "$gt"
-        unseen = {**bounds, beyond: needed.after} if needed.after else bounds
-        wanted = {"$and": [*among, {"createdAt": unseen}]}
-        if await count(Invoice, wanted, hint=days.index, limit=needed.rows) == needed.rows:
+        bounds = _up_to(begin - step if order.is_descending else begin + step, order)
+        if await _are_enough(among, bounds, order, needed, days.index):
             return bounds
         step *= STEPS_GROW_BY
     return None
@@ -123,8 +120,7 @@ async def find_first_rows(query: Mapping[str, Any], order: Order, needed: Needed
     looked_at = STEPS_GROW_BY * needed.rows
     if looked_at > FIRST_ROWS_MAX:
         return None
-    bound, beyond = ("$gte", "$lt") if order.is_descending else ("$lte", "$gt")
-    unseen = {beyond: needed.after} if needed.after else {}
+    unseen = _unseen(order, needed)
     farthest: dict[str, Any] | None = await Invoice.get_motor_collection().find_one(
         {"createdAt": unseen} if unseen else {},
         {"createdAt": 1, "_id": 0},
@@ -134,10 +130,26 @@ async def find_first_rows(query: Mapping[str, Any], order: Order, needed: Needed
     )
     if farthest is None:
         return None
-    bounds = {bound: farthest["createdAt"]}
-    wanted = {"$and": [{"createdAt": bounds | unseen}, query]}
-    found = await count(Invoice, wanted, hint="createdAt_1", limit=needed.rows)
-    return bounds if found == needed.rows else None
+    bounds = _up_to(farthest["createdAt"], order)
+    return bounds if await _are_enough([query], bounds, order, needed, "createdAt_1") else None
+
+
+async def _are_enough(
+    among: Sequence[Mapping[str, Any]], bounds: Range, order: Order, needed: Needed, index: str
+) -> bool:
+    """Whether so many rows as are needed, and come after what was seen, lie within the bounds."""
+    wanted = {"$and": [*among, {"createdAt": bounds | _unseen(order, needed)}]}
+    return await count(Invoice, wanted, hint=index, limit=needed.rows) == needed.rows
+
+
+def _up_to(created: datetime, order: Order) -> Range:
+    """From the beginning of the list up to this moment of creation."""
+    return {"$gte" if order.is_descending else "$lte": created}
+
+
+def _unseen(order: Order, needed: Needed) -> Range:
+    """What the order has after the row that was seen last; all, if there is none."""
+    return {"$lt" if order.is_descending else "$gt": needed.after} if needed.after else {}
 
 
 async def _first_created(days: DayRange, order: Order) -> datetime | None:
