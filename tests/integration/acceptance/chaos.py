@@ -1,7 +1,8 @@
 """Workers and a database that are killed at random while templates are billed.
 
 The moments are those of the work itself: each kill waits until a random number of invoices is
-there, and then a random moment longer. So all of them fall into the run, however fast it is.
+there, and then a random moment longer. So they fall into the run, however fast it is. Between two
+of them the run goes on, and it may end before the last one: that one is left out, and said to be.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,7 @@ from accounting.runs.rules import EXECUTE_JOB
 
 # A batch takes about so long, and shows only when it is committed: kills come anywhere within it.
 BATCH_SECONDS: Final = 0.4
-# Of the way to the last kill.
+# Of all kills.
 DATABASE_DIES_AT: Final = (0.6, 0.9)
 DATABASE_AWAY_SECONDS: Final = (0.2, 2.0)
 POLL_SECONDS: Final = 0.05
@@ -172,22 +173,25 @@ class Chaos:
     crew: Crew
     dice: random.Random
     kills: list[Kill] = field(default_factory=list)
+    left_out: int = 0
     started_at: float = field(default_factory=time.monotonic)
 
     def rage(self, worker_kills: int, invoices: int) -> None:
         """Kill so many workers, and once the database, while so many invoices are made."""
-        # Each worker may commit another batch before the last kill, which is to be in time as well.
-        last = max(0, invoices - (self.crew.size + 1) * BATCH_INVOICES)
-        moments = [(self.dice.randint(0, last), False) for _ in range(worker_kills)]
-        first, end = (int(share * last) for share in DATABASE_DIES_AT)
-        moments.append((self.dice.randint(first, end), True))
-        for moment, is_database in sorted(moments):
-            wait_for(lambda moment=moment: self._invoices() >= moment)
-            self._kill_database() if is_database else self._kill_worker()
+        moments = self._moments(worker_kills + 1, invoices)
+        first, last = (int(share * len(moments)) for share in DATABASE_DIES_AT)
+        database_dies = self.dice.randint(first, last)
+        for number, moment in enumerate(moments):
+            wait_for(lambda moment=moment: self._invoices() >= moment, self._explain)
+            victims = self._at_work_at_a_random_moment()
+            if not victims:
+                self.left_out = len(moments) - number
+                return
+            self._kill_database(victims) if number == database_dies else self._kill_worker(victims)
 
     def wait_until_over(self) -> None:
         """Wait until every run has ended."""
-        wait_for(lambda: is_over(self.mongo))
+        wait_for(lambda: is_over(self.mongo), self._explain)
 
     def figures(self) -> str:
         """What was killed, as a line."""
@@ -198,30 +202,51 @@ class Chaos:
             f"{tasks.total()} workers killed, at {_listed(tasks)}; "
             f"mongod killed with {', '.join(databases)}; "
             f"{self.mongod.transactions_left_open} transactions left open by the dead; "
-            f"{sum(kill.is_over for kill in self.kills)} kills after the end; {seconds:.0f} s"
+            f"{sum(kill.is_over for kill in self.kills)} kills after the end, "
+            f"{self.left_out} left out; {seconds:.0f} s"
         )
 
-    def _kill_worker(self) -> None:
-        victim = self.dice.choice(self._at_work_at_a_random_moment())
-        self._note(WORKER, self.crew.kill(victim))
+    def _moments(self, kills: int, invoices: int) -> list[int]:
+        """How many invoices are there at each kill: random, and never close to the one before.
 
-    def _kill_database(self) -> None:
-        victims = self._at_work_at_a_random_moment()
+        A kill comes later than its moment, and meanwhile each worker may commit another batch: the
+        next kill and the end of the run are to be further off than that.
+        """
+        apart = invoices // (2 * kills)
+        last = max(0, invoices - (self.crew.size + 1) * BATCH_INVOICES)
+        free = max(0, last - apart * (kills - 1))
+        drawn = sorted(self.dice.randint(0, free) for _ in range(kills))
+        return [moment + apart * number for number, moment in enumerate(drawn)]
+
+    def _kill_worker(self, victims: Sequence[Worker]) -> None:
+        self._note(WORKER, self.crew.kill(self.dice.choice(victims)))
+
+    def _kill_database(self, victims: Sequence[Worker]) -> None:
         self._note(DATABASE, f"{len(victims)} workers in the middle of a run")
         self.mongod.kill(self.dice.uniform(*DATABASE_AWAY_SECONDS))
 
     def _at_work_at_a_random_moment(self) -> list[Worker]:
-        """Those in the middle of a run after a random time, at least one."""
-        while True:
-            wait_for(self.crew.at_work)
+        """Those in the middle of a run after a random time; none when it is over."""
+        while not self._is_over_before_any_is_at_work():
             time.sleep(self.dice.uniform(0, BATCH_SECONDS))
             if victims := self.crew.at_work():
                 return victims
+        return []
+
+    def _is_over_before_any_is_at_work(self) -> bool:
+        wait_for(lambda: self.crew.at_work() or is_over(self.mongo), self._explain)
+        return is_over(self.mongo)
 
     def _note(self, victim: str, task: str) -> None:
         second = time.monotonic() - self.started_at
         kill = Kill(second, victim, task, self._invoices(), is_over(self.mongo))
         self.kills.append(kill)
+
+    def _explain(self) -> str:
+        """What stands still, for whoever reads that it did."""
+        runs = list(self.mongo["accounting_runs"].find({}, {"items": 0}))
+        tasks = [worker.task or IDLE for worker in self.crew.workers]
+        return f"{self._invoices()} invoices, {self.kills}, at work: {tasks}, runs: {runs}"
 
     def _invoices(self) -> int:
         return self.mongo["invoices"].count_documents({})
@@ -252,11 +277,11 @@ def sweeping(celery: Celery) -> Iterator[None]:
         thread.join()
 
 
-def wait_for(condition: Callable[[], T], seconds: float = GIVE_UP_SECONDS) -> T:
+def wait_for(condition: Callable[[], T], explain: Callable[[], str] = lambda: "") -> T:
     """Ask again and again until the answer is one; a failure shows which question it was."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + GIVE_UP_SECONDS
     while not (answer := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"it did not happen in time: {explain()}"
         time.sleep(POLL_SECONDS)
     return answer
 
