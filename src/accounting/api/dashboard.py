@@ -111,7 +111,8 @@ class DashboardController(Controller):
         503 `figures_not_ready` while the figures of a large store are counted for the first time.
         """
         reading = await services.dashboard.read(services.db, services.terms.zone)
-        recent = await view_invoices(services.platform, request.user, reading.recent, reading.today)
+        rows = [invoice.model_dump(by_alias=True) for invoice in reading.recent]
+        recent = await view_invoices(services.platform, request.user, rows, reading.today)
         return view_dashboard(reading, recent)
 
 

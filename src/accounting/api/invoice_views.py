@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias, TypeVar
 
 from pydantic import Field, WithJsonSchema
 
@@ -26,12 +26,15 @@ from accounting.api.schemas import (
     Pagination,
     PeriodOut,
     text_schema,
+    to_day,
 )
 from accounting.audit.documents import AuditLog
 from accounting.audit.rules import AuditAction, EntityType
 from accounting.db.database import Session
+from accounting.db.fields import to_decimal
+from accounting.db.found import Found
 from accounting.invoices.documents import Invoice
-from accounting.invoices.rules import InvoiceId, InvoiceStatus, is_overdue
+from accounting.invoices.rules import InvoiceId, InvoiceStatus, balance_due, is_overdue
 from accounting.notifications.documents import list_notifications
 from accounting.notifications.rules import (
     NotificationStatus,
@@ -45,6 +48,7 @@ from accounting.pricing.rules import PriceSource
 
 NotYet: TypeAlias = Annotated[InstantOut | None, NULL_EXAMPLE]
 VersionOut: TypeAlias = Annotated[int, Field(ge=1, examples=[3])]
+V = TypeVar("V", bound=BodyOut)
 
 
 class UserView(BodyOut):
@@ -227,7 +231,7 @@ async def view_invoice(
     session: Session | None = None,
 ) -> InvoiceView | InvoiceDetailView:
     """A single invoice in the shape that this actor may see; reads with the session, if given."""
-    [view] = await view_invoices(known, actor, [invoice], today)
+    [view] = await view_invoices(known, actor, [invoice.model_dump(by_alias=True)], today)
     if not actor.is_admin:
         return view
     payments = await list_payments([InvoiceId(invoice.id)], session=session)
@@ -240,16 +244,27 @@ async def view_invoice(
 
 
 async def view_invoices(
-    known: UserFinder, actor: Actor, invoices: Sequence[Invoice], today: date
+    known: UserFinder, actor: Actor, rows: Sequence[Found], today: date
 ) -> list[InvoiceView | AdminInvoiceView]:
-    """Invoices in the shape that this actor may see; all their users in one read."""
-    wanted: set[UserId] = {invoice.user_id for invoice in invoices}
+    """Invoices as stored, in the shape that this actor may see; all their users in one read."""
+    staff_ids: set[UserId] = set()
     if actor.is_admin:
-        wanted |= {invoice.created_by for invoice in invoices}
-        wanted |= {invoice.updated_by for invoice in invoices if invoice.updated_by}
-    users = await known.find_users(wanted)
-    build = _admin_view if actor.is_admin else _customer_view
-    return [build(invoice, users, today) for invoice in invoices]
+        staff_ids = {row["createdBy"] for row in rows} | {row["updatedBy"] for row in rows}
+    users = await known.find_users({row["userId"] for row in rows} | staff_ids - {None})
+    customers = _views(UserView, users, {row["userId"] for row in rows})
+    if not actor.is_admin:
+        return [InvoiceView.model_validate(_content(row, customers, today)) for row in rows]
+    staff = _views(StaffView, users, staff_ids)
+    return [
+        AdminInvoiceView.model_validate(
+            {
+                **_content(row, customers, today),
+                "createdByUser": staff.get(row["createdBy"]),
+                "updatedByUser": staff.get(row["updatedBy"]),
+            }
+        )
+        for row in rows
+    ]
 
 
 async def view_trail(known: UserFinder, entries: Sequence[AuditLog]) -> AuditTrailView:
@@ -275,32 +290,29 @@ def _actor_name(user_id: UserId, users: dict[UserId, PlatformUser]) -> str:
     return users[user_id].name if user_id in users else str(user_id)
 
 
-def _customer_view(invoice: Invoice, users: dict[UserId, PlatformUser], today: date) -> InvoiceView:
-    return InvoiceView(**_content(invoice, users, today))
+def _views(
+    kind: type[V], users: dict[UserId, PlatformUser], user_ids: Iterable[UserId]
+) -> dict[UserId, V]:
+    return {each: kind.model_validate(users[each]) for each in user_ids if each in users}
 
 
-def _admin_view(
-    invoice: Invoice, users: dict[UserId, PlatformUser], today: date
-) -> AdminInvoiceView:
-    created_by = users.get(invoice.created_by)
-    updated_by = users.get(invoice.updated_by) if invoice.updated_by else None
-    return AdminInvoiceView(
-        **_content(invoice, users, today),
-        created_by=invoice.created_by,
-        updated_by=invoice.updated_by,
-        created_by_user=StaffView.model_validate(created_by) if created_by else None,
-        updated_by_user=StaffView.model_validate(updated_by) if updated_by else None,
-    )
+# What an invoice that was stored before there was such a field does not have.
+_ABSENT: Final[Mapping[str, None]] = {
+    str(field.alias): None for field in Invoice.model_fields.values() if field.default is None
+}
 
 
-_COMPUTED = frozenset({"user", "is_overdue"})
-
-
-def _content(invoice: Invoice, users: dict[UserId, PlatformUser], today: date) -> dict[str, object]:
-    stored = {name: getattr(invoice, name) for name in InvoiceView.model_fields.keys() - _COMPUTED}
-    user = users.get(invoice.user_id)
+def _content(row: Found, customers: Mapping[UserId, UserView], today: date) -> dict[str, object]:
+    """By the names of the answer, which are those of the store; it leaves out what it shows not."""
+    total_amount, amount_paid = to_decimal(row["totalAmount"]), to_decimal(row["amountPaid"])
     return {
-        **stored,
-        "user": UserView.model_validate(user) if user else None,
-        "is_overdue": is_overdue(invoice.status, invoice.due_date, today),
+        **_ABSENT,
+        **row,
+        "id": row["_id"],
+        "user": customers.get(row["userId"]),
+        "unitPrice": to_decimal(row["unitPrice"]),
+        "totalAmount": total_amount,
+        "amountPaid": amount_paid,
+        "balanceDue": balance_due(total_amount, amount_paid),
+        "isOverdue": is_overdue(InvoiceStatus(row["status"]), to_day(row["dueDate"]), today),
     }

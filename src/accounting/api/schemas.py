@@ -23,7 +23,7 @@ from pydantic.alias_generators import to_camel
 from accounting.clock import instant_to_json
 from accounting.db.fields import BILLING_PERIOD_PATTERN
 from accounting.errors import Invalid
-from accounting.ids import ObjectId
+from accounting.ids import ObjectId, StoredId
 from accounting.money import AMOUNT_MAX, CENT, UNIT_PRICE_MAX, cents
 
 # Wide enough for every invoice, narrow enough that adding days or a time zone cannot overflow.
@@ -117,8 +117,13 @@ def _money_text(value: object) -> object:
     return f"{value:.2f}" if isinstance(value, Decimal) else value
 
 
+def to_day(value: date) -> date:
+    """A day that may be stored as its midnight."""
+    return value.date() if isinstance(value, datetime) else value
+
+
 def _day_text(value: object) -> object:
-    return value.isoformat() if isinstance(value, date) else value
+    return to_day(value).isoformat() if isinstance(value, date) else value
 
 
 def _instant_text(value: object) -> object:
@@ -126,7 +131,7 @@ def _instant_text(value: object) -> object:
 
 
 def _id_text(value: object) -> object:
-    return str(value) if isinstance(value, ObjectId) else value
+    return str(value) if isinstance(value, StoredId) else value
 
 
 JsonObject: TypeAlias = dict[str, Any]

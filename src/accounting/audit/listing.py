@@ -13,7 +13,7 @@ from accounting.audit.documents import AuditLog
 from accounting.audit.rules import AuditAction, EntityType
 from accounting.clock import start_of_day
 from accounting.db.paging import Order, Page, Window, count_all, list_page
-from accounting.db.totals import Asked, Totals, count_all_of
+from accounting.db.totals import Asked, Totals
 from accounting.ids import ObjectId
 
 NEWEST_FIRST: Final = Order("createdAt")
@@ -62,11 +62,11 @@ async def list_entries(
     query = wanted.to_query(zone)
     # Of one entity's few entries, any index looks good to the server, also with a sort.
     hint = BY_ENTITY if wanted.entity_id else None
-    total = partial(_count, query, totals)
+    total = partial(_count, query, totals or Totals())
     return await list_page(AuditLog, query, NEWEST_FIRST, window, hint=hint, total=total)
 
 
-async def _count(query: dict[str, Any], totals: Totals | None) -> int:
+async def _count(query: dict[str, Any], totals: Totals) -> int:
     # Millions of entries are not counted one by one only to say how many there are in all.
     if not query:
         return await count_all(AuditLog)
@@ -79,4 +79,4 @@ async def _count(query: dict[str, Any], totals: Totals | None) -> int:
         query.get("createdAt", ALWAYS),
         settles_after_seconds=SETTLES_AFTER_SECONDS,
     )
-    return await (totals.count if totals else count_all_of)(asked)
+    return await totals.count(asked)

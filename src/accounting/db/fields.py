@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, cast
 
 from bson import Decimal128
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -20,6 +20,11 @@ from accounting.money import AMOUNT_MAX, CENT, UNIT_PRICE_MAX, ZERO, cents
 def _from_decimal128(value: object) -> object:
     # The codec of the real client does this already; the in-memory one of unit tests has no codec.
     return value.to_decimal() if isinstance(value, Decimal128) else value
+
+
+def to_decimal(value: Any) -> Decimal:
+    """An amount as it was read, by whichever client."""
+    return cast(Decimal, _from_decimal128(value))
 
 
 def _to_date(value: object) -> object:

@@ -8,10 +8,18 @@ left out.
 
 from __future__ import annotations
 
-import asyncio
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -86,6 +94,14 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """A query, and the name of the index that it is read from; None leaves that to the server."""
+
+    query: Query
+    index: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """A part of a list; `number` and `total` are None when a cursor was followed.
 
@@ -135,28 +151,52 @@ async def list_page(
     `without` names fields that are left out: long ones that have a default and that no list shows.
     Raises CursorNotValid for a cursor that does not belong to this list and order.
     """
+    found: int | None = None
+    if window.page is not None:
+        found = await (total() if total else count(document, query))
+    readings = _alone(Reading(query, hint))
+    page = await read_page(document, readings, order, window, total=found, without=without)
+    documents = [document.model_validate(row) for row in page.items]
+    return Page(documents, page.limit, page.number, page.total, page.next_cursor)
+
+
+async def read_page(
+    document: type[BaseDocument],
+    readings: AsyncGenerator[Reading, None],
+    order: Order,
+    window: Window,
+    *,
+    total: int | None,
+    without: Sequence[str] = (),
+) -> Page[dict[str, Any]]:
+    """The same, as stored, by the first of several readings that fills the page.
+
+    Each finds what comes first in the list, or after the cursor; the last one finds all of it. A
+    page by number needs the `total`: one far behind the end does not walk through the list.
+    Raises CursorNotValid.
+    """
     wanted = window.limit + 1
-    counted = total or (lambda: count(document, query))
     fields = dict.fromkeys(without, 0)
-    found_total: int | None = None
-    if window.page is None:
-        row = row_before(document, order, window)
-        items = await _after(document, query, order, row, wanted, hint, fields)
-    elif window.page == 1:
-        first = _find(document, query, order.keys, wanted, hint, fields)
-        items, found_total = await asyncio.gather(first, counted())
-    else:
-        # Counted first: a page far behind the end must not walk through the whole list.
-        found_total, skip = await counted(), (window.page - 1) * window.limit
-        items = []
-        if skip < found_total:
-            items = await _find(document, query, order.keys, wanted, hint, fields, skip=skip)
+    row, skip = row_before(document, order, window), 0
+    if window.page is not None:
+        assert total is not None, "pages by number are counted"
+        skip = (window.page - 1) * window.limit
+    items: list[dict[str, Any]] = []
+    if not skip or skip < (total or 0):
+        async with aclosing(readings):
+            async for reading in readings:
+                items = await _after(document, reading, order, row, wanted, fields, skip=skip)
+                if len(items) == wanted:
+                    break
     has_more = len(items) > window.limit
     items = items[: window.limit]
     last = items[-1] if has_more else None
     next_cursor = write_cursor(order, last.get(order.field), last["_id"]) if last else None
-    documents = [document.model_validate(item) for item in items]
-    return Page(documents, window.limit, window.page, found_total, next_cursor)
+    return Page(items, window.limit, window.page, total, next_cursor)
+
+
+async def _alone(reading: Reading) -> AsyncGenerator[Reading, None]:
+    yield reading
 
 
 def row_before(document: type[BaseDocument], order: Order, window: Window) -> Row | None:
@@ -169,11 +209,10 @@ def row_before(document: type[BaseDocument], order: Order, window: Window) -> Ro
 
 async def walk(
     document: type[BaseDocument],
-    query: Query,
+    reading: Reading,
     order: Order,
     *,
     fields: Sequence[str],
-    hint: str | None = None,
     at_once: int = WALKED_AT_ONCE,
 ) -> AsyncIterator[list[dict[str, Any]]]:
     """A whole list as stored, in its order, in parts that are read one after the other.
@@ -185,7 +224,7 @@ async def walk(
     wanted = dict.fromkeys((*fields, order.field), 1)
     row: Row | None = None
     while True:
-        items = await _after(document, query, order, row, at_once, hint, wanted)
+        items = await _after(document, reading, order, row, at_once, wanted)
         if items:
             yield items
         if len(items) < at_once:
@@ -220,23 +259,25 @@ async def count_all(document: type[BaseDocument]) -> int:
 
 async def _after(
     document: type[BaseDocument],
-    query: Query,
+    reading: Reading,
     order: Order,
     row: Row | None,
     wanted: int,
-    hint: str | None,
     fields: Mapping[str, int],
+    *,
+    skip: int = 0,
 ) -> list[dict[str, Any]]:
     """What follows the row with this sort value and id; the beginning, if there is none."""
     if row is None:
-        return await _find(document, query, order.keys, wanted, hint, fields)
+        return await _find(document, reading, order.keys, wanted, fields, skip=skip)
     value, last_id = row
     items: list[dict[str, Any]] = []
     # One query for each stretch of the index instead of one `$or`: every plan stays a plain scan.
     # Most pages need one stretch or two.
     for stretch, keys in _stretches_after(order, value, last_id, _may_be_null(document, order)):
-        narrowed = {"$and": [stretch, query]} if query else stretch
-        items += await _find(document, narrowed, keys, wanted - len(items), hint, fields)
+        narrowed = {"$and": [stretch, reading.query]} if reading.query else stretch
+        part = Reading(narrowed, reading.index)
+        items += await _find(document, part, keys, wanted - len(items), fields)
         if len(items) >= wanted:
             break
     return items
@@ -267,19 +308,18 @@ def _stretches_after(
 
 async def _find(
     document: type[BaseDocument],
-    query: Query,
+    reading: Reading,
     keys: list[tuple[str, int]],
     limit: int,
-    hint: str | None,
     fields: Mapping[str, int],
     *,
     skip: int = 0,
 ) -> list[dict[str, Any]]:
-    found = document.get_motor_collection().find(
-        dict(query), dict(fields) or None, sort=keys, skip=skip, limit=limit, batch_size=limit
-    )
-    if hint:
-        found = found.hint(hint)
+    query, shown = dict(reading.query), dict(fields) or None
+    rows = document.get_motor_collection()
+    found = rows.find(query, shown, sort=keys, skip=skip, limit=limit, batch_size=limit)
+    if reading.index:
+        found = found.hint(reading.index)
     items: list[dict[str, Any]] = await found.to_list(limit)
     return items
 

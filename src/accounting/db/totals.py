@@ -28,7 +28,9 @@ from pymongo import ASCENDING, DESCENDING
 from accounting.clock import Clock, after, utc_now
 from accounting.db.client import CODEC_OPTIONS, DriverError
 from accounting.db.document import BaseDocument
-from accounting.db.paging import Query, count
+from accounting.db.id_counts import IdCounts
+from accounting.db.paging import Query, count, count_all
+from accounting.ids import ObjectId
 
 COUNTED_MAX: Final = 5_000
 REMEMBERED_SECONDS: Final = 60.0
@@ -116,20 +118,23 @@ class Totals:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._counted_max = counted_max
+        self.counted_max = counted_max
         self._monotonic = monotonic
         self._known: OrderedDict[Hashable, _Known] = OrderedDict()
+        self._of_ids: dict[tuple[type[BaseDocument], str], IdCounts] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._turn_to_renew = asyncio.Semaphore(1)
         self._renewals: set[asyncio.Task[None]] = set()
 
     async def count(self, asked: Asked) -> int:
         """How many rows there are; exact up to `counted_max`, and of settled rows always."""
-        if not self._is_known_to_be_many(asked):
-            counted = await _count(asked, asked.bounds, limit=self._counted_max + 1)
-            if counted <= self._counted_max:
+        parts = self._told_parts(asked)
+        if parts is None or not self._are_many(asked, parts):
+            counted = await _count(asked, asked.bounds, limit=self.counted_max + 1)
+            if counted <= self.counted_max:
                 return counted
-        parts = await self._parts(asked)
+        if parts is None:
+            parts = await self._find_parts(asked)
         known, unknown = 0, list[Piece]()
         for piece in parts.pieces:
             answer = self._told(_piece_key(asked, piece))
@@ -144,24 +149,53 @@ class Totals:
         )
         return known + sum(counts)
 
+    async def count_all(self, document: type[BaseDocument]) -> int:
+        """About how many rows there are of a kind, narrowed by nothing."""
+        find = partial(count_all, document)
+        return int(await self._remember((document,), REMEMBERED_SECONDS, find))
+
+    def count_of_ids(
+        self, document: type[BaseDocument], field: str, ids: Sequence[ObjectId]
+    ) -> int | None:
+        """How many rows have one of these ids in a field that has an index of its own.
+
+        At most REMEMBERED_SECONDS behind, however few they are; None where that is not known yet.
+        """
+        counts = self._of_ids.get((document, field))
+        if counts is None:
+            counts = IdCounts(
+                document,
+                field,
+                renewed_seconds=RENEWED_SECONDS,
+                remembered_seconds=REMEMBERED_SECONDS,
+                monotonic=self._monotonic,
+            )
+            self._of_ids[document, field] = counts
+        return counts.count(ids)
+
+    def knows_many(self, asked: Asked) -> bool:
+        """Whether what is remembered says that there are more than `counted_max`."""
+        parts = self._told_parts(asked)
+        return parts is not None and self._are_many(asked, parts)
+
     async def close(self) -> None:
         """Give up what is being counted again."""
         for renewal in self._renewals:
             renewal.cancel()
         await asyncio.gather(*self._renewals, return_exceptions=True)
+        for counts in self._of_ids.values():
+            await counts.close()
 
-    def _is_known_to_be_many(self, asked: Asked) -> bool:
-        """Whether what is remembered says so; then nothing need be counted to find that out."""
+    def _are_many(self, asked: Asked, parts: _Parts) -> bool:
+        known = (self._told(_piece_key(asked, piece)) or 0 for piece in parts.pieces)
+        return sum(known) > self.counted_max
+
+    def _told_parts(self, asked: Asked) -> _Parts | None:
+        """None where it is not remembered what there is to be parted."""
         ends = self._told(_ends_key(asked)) if asked.field else ()
-        if ends is None:
-            return False
-        pieces = _parts_between(asked, ends, self._settled_day(asked)).pieces
-        known = (self._told(_piece_key(asked, piece)) or 0 for piece in pieces)
-        return sum(known) > self._counted_max
+        return None if ends is None else _parts_between(asked, ends, self._settled_day(asked))
 
-    async def _parts(self, asked: Asked) -> _Parts:
-        if asked.field is None:
-            return _parts_between(asked, (), None)
+    async def _find_parts(self, asked: Asked) -> _Parts:
         find = partial(_find_ends, asked)
         ends = await self._remember(_ends_key(asked), REMEMBERED_SECONDS, find)
         return _parts_between(asked, ends, self._settled_day(asked))
@@ -238,11 +272,6 @@ class Totals:
         if len(self._known) > REMEMBERED_MAX:
             self._known.popitem(last=False)
         return known
-
-
-async def count_all_of(asked: Asked) -> int:
-    """How many rows there are, counted one by one."""
-    return await _count(asked, asked.bounds)
 
 
 def _piece_key(asked: Asked, piece: Piece) -> Hashable:

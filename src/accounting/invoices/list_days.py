@@ -9,13 +9,14 @@ which enough were created.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from accounting.clock import as_stored_day
-from accounting.db.paging import Order, count, count_all
+from accounting.clock import as_stored_day, utc_now
+from accounting.db.paging import Order, Reading
+from accounting.db.totals import Totals
 from accounting.invoices.documents import Invoice
 
 Range: TypeAlias = dict[str, Any]
@@ -24,17 +25,21 @@ Range: TypeAlias = dict[str, Any]
 MERGED_DAYS_MAX: Final = 190
 # A page that is further from its beginning than that is found otherwise.
 ROWS_MAX: Final = 2_000
-SPREAD_DAYS: Final = 2_000
+SPREAD: Final = timedelta(days=2_000)
+SHORTEST_STEP: Final = timedelta(hours=1)
 STEPS_GROW_BY: Final = 4
 LONGEST_STEP: Final = timedelta(days=40 * 365)
-# Of so many first rows that are looked at, a fourth must be wanted.
-FIRST_ROWS_MAX: Final = 400
+# Windows that are read in order grow to some hundred rows; of these a few must be wanted.
+IN_ORDER_WINDOWS: Final = 3
 # Where the day of each is stored; numbers begin with that day.
 DAY_FIELDS: Final[Mapping[str, str]] = {
     "dueDate": "dueDate",
     "issuedDate": "issuedDay",
     "invoiceNumber": "invoiceGeneratedDate",
 }
+NO_DAYS: Final = timedelta()
+# New invoices are due within so many days, most of them.
+DAYS_AHEAD: Final = {"dueDate": timedelta(days=60)}
 _DATE_DIGITS: Final = 8
 _DATE: Final = re.compile(r"(....)(..)(..)")
 _MONTHS: Final = 12
@@ -44,9 +49,13 @@ _ONE_DAY: Final = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """So many rows are read from a list in order of creation, after those created at `after`."""
+    """So many rows of a list are read: the first ones, or those after a cursor.
+
+    `after` is when the row of the cursor was created, in a list in order of creation.
+    """
 
     rows: int
+    follows_cursor: bool = False
     after: datetime | None = None
 
 
@@ -81,9 +90,11 @@ class DayRange:
         days = [as_stored_day(self.first + _ONE_DAY * day) for day in range(number)]
         return {self.field: {"$in": days}}
 
-    def is_open_at_the_start_of(self, order: Order) -> bool:
+    def is_open_at_the_start_of(self, order: Order, today: date) -> bool:
         """Whether what comes first in order of creation is likely to be within."""
-        return (self.last if order.is_descending else self.first) is None
+        if order.is_descending:
+            return self.last is None or self.last >= today + DAYS_AHEAD.get(self.field, NO_DAYS)
+        return self.first is None
 
     @property
     def condition(self) -> Range:
@@ -91,75 +102,52 @@ class DayRange:
         return {self.field: {name: as_stored_day(day) for name, day in ends.items() if day}}
 
 
-async def find_window(
-    days: DayRange, query: Mapping[str, Any], order: Order, needed: Needed
-) -> Range | None:
-    """Bounds of `createdAt` within which the rows lie that are needed; None if that takes too long.
+@dataclass(frozen=True, slots=True)
+class CreationWindow:
+    """Bounds of `createdAt`; whatever was created on their other side comes later in the list.
 
-    Whatever was created on the other side of the bounds comes later in the list.
+    `is_read_in_order`: what is within is likely to be wanted, more than the days of the range are.
+    """
+
+    bounds: Range
+    is_read_in_order: bool
+
+
+async def find_windows(
+    days: DayRange, every: Reading, order: Order, needed: Needed, totals: Totals
+) -> AsyncIterator[CreationWindow]:
+    """Windows, ever wider, of which the first with enough rows will do; none where it takes long.
+
+    The first would do if all rows were created evenly over some years and a fourth were wanted.
+    `every` reads all rows of the list's statuses in its order.
     """
     if needed.rows > ROWS_MAX:
-        return None
-    begin = needed.after or await _first_created(days, order)
+        return
+    # Only how fast it is depends on the day.
+    is_open = days.is_open_at_the_start_of(order, utc_now().date())
+    if needed.after is not None:
+        begin: datetime | None = needed.after
+    elif is_open:
+        begin = await _find_created(every, order.keys)
+    else:
+        keys = [(name, order.keys[0][1]) for name in (days.field, "createdAt", "_id")]
+        begin = await _find_created(Reading(days.condition, days.index), keys)
     if begin is None:
-        return None
-    among: list[Mapping[str, Any]] = [days.condition, query]
-    # Four times what would do if all were spread evenly over some years.
-    days_at_first = 4 * needed.rows * SPREAD_DAYS // max(1, await count_all(Invoice))
-    step = timedelta(days=max(1, days_at_first))
+        return
+    spread = STEPS_GROW_BY * SPREAD / max(1, await totals.count_all(Invoice))
+    step = max(SHORTEST_STEP, needed.rows * spread)
+    number = 0
     while step < LONGEST_STEP:
-        bounds = _up_to(begin - step if order.is_descending else begin + step, order)
-        if await _are_enough(among, bounds, order, needed, days.index):
-            return bounds
-        step *= STEPS_GROW_BY
-    return None
+        end = begin - step if order.is_descending else begin + step
+        bounds = {"$gte" if order.is_descending else "$lte": end}
+        yield CreationWindow(bounds, is_open and number < IN_ORDER_WINDOWS)
+        step, number = step * STEPS_GROW_BY, number + 1
 
 
-async def find_first_rows(query: Mapping[str, Any], order: Order, needed: Needed) -> Range | None:
-    """The same where the first rows of all are likely to be wanted; None if too few of them are."""
-    looked_at = STEPS_GROW_BY * needed.rows
-    if looked_at > FIRST_ROWS_MAX:
-        return None
-    unseen = _unseen(order, needed)
-    farthest: dict[str, Any] | None = await Invoice.get_motor_collection().find_one(
-        {"createdAt": unseen} if unseen else {},
-        {"createdAt": 1, "_id": 0},
-        sort=[("createdAt", order.keys[0][1])],
-        skip=looked_at,
-        hint="createdAt_1",
-    )
-    if farthest is None:
-        return None
-    bounds = _up_to(farthest["createdAt"], order)
-    return bounds if await _are_enough([query], bounds, order, needed, "createdAt_1") else None
-
-
-async def _are_enough(
-    among: Sequence[Mapping[str, Any]], bounds: Range, order: Order, needed: Needed, index: str
-) -> bool:
-    """Whether so many rows as are needed, and come after what was seen, lie within the bounds."""
-    wanted = {"$and": [*among, {"createdAt": bounds | _unseen(order, needed)}]}
-    return await count(Invoice, wanted, hint=index, limit=needed.rows) == needed.rows
-
-
-def _up_to(created: datetime, order: Order) -> Range:
-    """From the beginning of the list up to this moment of creation."""
-    return {"$gte" if order.is_descending else "$lte": created}
-
-
-def _unseen(order: Order, needed: Needed) -> Range:
-    """What the order has after the row that was seen last; all, if there is none."""
-    return {"$lt" if order.is_descending else "$gt": needed.after} if needed.after else {}
-
-
-async def _first_created(days: DayRange, order: Order) -> datetime | None:
-    """When an invoice of the first day was created, in this order: near the list's beginning."""
-    direction = order.keys[0][1]
+async def _find_created(first: Reading, keys: list[tuple[str, int]]) -> datetime | None:
+    """When the first row was created: near the list's beginning; None if there is none."""
     found: dict[str, Any] | None = await Invoice.get_motor_collection().find_one(
-        days.condition,
-        {"createdAt": 1, "_id": 0},
-        sort=[(days.field, direction), ("createdAt", direction), ("_id", direction)],
-        hint=days.index,
+        dict(first.query), {"createdAt": 1, "_id": 0}, sort=keys, hint=first.index
     )
     return found["createdAt"] if found else None
 

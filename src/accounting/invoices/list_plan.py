@@ -11,21 +11,21 @@ estimated by counts on an index that stop early.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
 from accounting.actor import SYSTEM_USER_ID
-from accounting.db.paging import Order, count, count_all
-from accounting.db.totals import Asked, Totals, count_all_of
+from accounting.db.paging import Order, Reading, count, count_all
+from accounting.db.totals import Asked, Totals
 from accounting.invoices.documents import Invoice
 from accounting.invoices.list_days import (
+    CreationWindow,
     DayRange,
     Needed,
     Range,
-    find_first_rows,
-    find_window,
+    find_windows,
 )
 from accounting.invoices.rules import InvoiceStatus
 from accounting.platform.rules import UserId
@@ -74,6 +74,16 @@ class Conditions:
         return not self.ranges and self._has_ranges_and_statuses_alone
 
     @property
+    def many_customers_alone(self) -> Sequence[UserId]:
+        """The customers, if they are too many to be merged and the only condition."""
+        is_so = (
+            self.customers is not None
+            and len(self.customers) > MERGED_CUSTOMERS_MAX
+            and replace(self, customers=None) == Conditions()
+        )
+        return self.customers or () if is_so else ()
+
+    @property
     def only_range(self) -> str | None:
         """The field whose range is the only condition besides the status, if it is so."""
         is_so = len(self.ranges) == 1 and self._has_ranges_and_statuses_alone
@@ -98,84 +108,108 @@ class Conditions:
         return {"$and": parts} if parts else {}
 
 
-@dataclass(frozen=True, slots=True)
-class ListPlan:
-    """The query and the name of the index to read it from."""
-
-    query: Mapping[str, Any]
-    index: str
-
-
 async def plan_list(
-    conditions: Conditions,
-    order: Order,
-    *,
-    follows_cursor: bool = False,
-    needed: Needed | None = None,
-) -> ListPlan:
-    """How to read this list in this order with the least work.
+    conditions: Conditions, order: Order, *, follows_cursor: bool = False
+) -> Reading:
+    """How to read this list in this order, from any place on, with the least work.
 
-    `follows_cursor`: the rows before the range have been passed over already. With `needed` the
-    plan may be good for these rows only.
+    `follows_cursor`: the rows before the range have been passed over already.
     """
     days = _days(conditions) if order.field == "createdAt" else None
     return (
         _by_equality(conditions, order, days)
-        or await _by_few(conditions, order)
-        or (days and await _by_days(conditions, order, days, needed))
+        or await _by_few(conditions, order, None)
+        or _by_merging(conditions, days)
         or await _by_sorting(conditions, order, follows_cursor=follows_cursor)
         or _in_order(conditions, order)
     )
 
 
-def _by_equality(conditions: Conditions, order: Order, days: DayRange | None) -> ListPlan | None:
+async def plan_page(
+    conditions: Conditions,
+    order: Order,
+    needed: Needed,
+    totals: Totals,
+    *,
+    total: int | None = None,
+) -> AsyncGenerator[Reading, None]:
+    """The same for a page: what finds its rows with less work, if it finds enough of them, first.
+
+    `total` is how many there are in all, where that is known.
+    """
+    days = _days(conditions) if order.field == "createdAt" else None
+    certain = (
+        _by_equality(conditions, order, days)
+        or await _by_few(conditions, order, _least(conditions, totals) if total is None else total)
+        or _by_merging(conditions, days)
+    )
+    if certain is None and days:
+        every = _in_order(Conditions(statuses=conditions.statuses), order)
+        async for window in find_windows(days, every, order, needed, totals):
+            yield _within(window, conditions, order, days)
+    yield (
+        certain
+        or await _by_sorting(conditions, order, follows_cursor=needed.follows_cursor)
+        or _in_order(conditions, order)
+    )
+
+
+def _by_equality(conditions: Conditions, order: Order, days: DayRange | None) -> Reading | None:
     """Read in order from an index that begins with a value, or some, of a condition."""
     query = conditions.query()
     if conditions.customers is not None and len(conditions.customers) <= MERGED_CUSTOMERS_MAX:
-        return ListPlan(query, _index("userId", order.field))
+        return Reading(query, _index("userId", order.field))
     if conditions.billing_period is not None:
-        return ListPlan(query, _index("billingPeriod", order.field))
+        return Reading(query, _index("billingPeriod", order.field))
     if days and days.merged and conditions.is_every_status:
-        return ListPlan(_both(days.merged, query), days.index)
+        return Reading(_both(days.merged, query), days.index)
     return None
 
 
-async def _by_few(conditions: Conditions, order: Order) -> ListPlan | None:
-    """Find the rows by a condition that has but few, and sort them."""
-    for name in _others(conditions, order):
-        if await _estimate(conditions, name, conditions.bounds[name], FEW + 1) <= FEW:
-            return ListPlan(conditions.query(), _finding_index(conditions, name))
-    return None
+async def _by_few(conditions: Conditions, order: Order, total: int | None) -> Reading | None:
+    """Find the rows by a condition that has but few, and sort them.
 
-
-async def _by_days(
-    conditions: Conditions, order: Order, days: DayRange, needed: Needed | None
-) -> ListPlan | None:
-    """Merge the days, or find a page by its first rows or by looking at each day.
-
-    Other conditions are then looked at.
+    Each condition has at least as many as all of them together, and a single one just as many.
     """
-    query = conditions.query()
-    if days.merged:
-        return ListPlan(_both(days.merged, query), days.index)
-    if needed and days.is_open_at_the_start_of(order):
-        first = await find_first_rows(query, order, needed)
-        if first is not None:
-            plan = _in_order(conditions, order)
-            return ListPlan(_both({"createdAt": first}, plan.query), plan.index)
-    window = await find_window(days, query, order, needed) if needed else None
-    if window is None:
+    if total is not None and total > FEW:
         return None
-    return ListPlan(_both(days.condition, {"createdAt": window}, query), days.index)
+    for name in _others(conditions, order):
+        is_counted = total is not None and conditions.only_range == name
+        if is_counted or await _has_few(conditions, name, conditions.bounds[name]):
+            return Reading(conditions.query(), _finding_index(conditions, name))
+    return None
+
+
+def _by_merging(conditions: Conditions, days: DayRange | None) -> Reading | None:
+    """Merge some days; other conditions are then looked at."""
+    if days is None or days.merged is None:
+        return None
+    return Reading(_both(days.merged, conditions.query()), days.index)
+
+
+def _within(
+    window: CreationWindow, conditions: Conditions, order: Order, days: DayRange
+) -> Reading:
+    """Find what was created within a window: in order, or by looking at each day."""
+    created: Range = {"createdAt": window.bounds}
+    if window.is_read_in_order:
+        reading = _in_order(conditions, order)
+        return Reading(_both(created, reading.query), reading.index)
+    return Reading(_both(days.condition, created, conditions.query()), days.index)
+
+
+def _least(conditions: Conditions, totals: Totals) -> int | None:
+    """How many there are at least, where that is remembered to be many."""
+    return totals.counted_max + 1 if totals.knows_many(_asked_for(conditions)) else None
 
 
 async def _by_sorting(
     conditions: Conditions, order: Order, *, follows_cursor: bool
-) -> ListPlan | None:
+) -> Reading | None:
     """Find the rows by a condition and sort them, where that is less than to read all in order."""
     for name in _others(conditions, order):
         if await _is_less_to_sort(conditions, name, order, follows_cursor=follows_cursor):
-            return ListPlan(conditions.query(), _finding_index(conditions, name))
+            return Reading(conditions.query(), _finding_index(conditions, name))
     return None
 
 
@@ -183,19 +217,22 @@ def _others(conditions: Conditions, order: Order) -> list[str]:
     return [name for name in conditions.bounds if name != order.field]
 
 
-async def count_invoices(conditions: Conditions, totals: Totals | None = None) -> int:
+async def count_invoices(conditions: Conditions, totals: Totals) -> int:
     """How many; exactly, unless there are so many that the totals of this process are told.
 
     Where most of very many are wanted, those that are not wanted are counted and subtracted from
     the number that the server keeps of all.
     """
-    counted = totals.count if totals else count_all_of
+    if conditions.many_customers_alone:
+        found = totals.count_of_ids(Invoice, "userId", conditions.many_customers_alone)
+        if found is not None and found > totals.counted_max:
+            return found
     if conditions.is_narrowed_by_status_alone and InvoiceStatus.PAID in conditions.statuses:
         everything = await count_all(Invoice)
         if everything > COUNTED_MAX:
             unwanted = {"status": {"$in": sorted(frozenset(InvoiceStatus) - conditions.statuses)}}
-            return everything - await counted(Asked(Invoice, unwanted, "status_1", None, {}))
-    return await counted(_asked_for(conditions))
+            return everything - await totals.count(Asked(Invoice, unwanted, "status_1", None, {}))
+    return await totals.count(_asked_for(conditions))
 
 
 def _asked_for(conditions: Conditions) -> Asked:
@@ -222,11 +259,11 @@ def _counting_index(conditions: Conditions) -> str | None:
     return None if conditions.is_every_status else "status_1"
 
 
-def _in_order(conditions: Conditions, order: Order) -> ListPlan:
+def _in_order(conditions: Conditions, order: Order) -> Reading:
     if order.is_unique and conditions.is_every_status:
-        return ListPlan(conditions.query(), f"{order.field}_1")
+        return Reading(conditions.query(), f"{order.field}_1")
     index = "status_1__id_1" if order.field == "status" else _index("status", order.field)
-    return ListPlan(conditions.query(names_all_statuses=True), index)
+    return Reading(conditions.query(names_all_statuses=True), index)
 
 
 async def _is_less_to_sort(
@@ -242,7 +279,7 @@ async def _is_less_to_sort(
         return False
     bounds = conditions.bounds[name]
     before = _before(bounds, order)
-    if before is None or await _estimate(conditions, name, before, FEW + 1) <= FEW:
+    if before is None or await _has_few(conditions, name, before):
         return False
     found = await _estimate(conditions, name, bounds, ESTIMATE_MAX)
     if found <= SORTED_MAX:
@@ -255,6 +292,10 @@ async def _is_less_to_sort(
         passed_over.append((order.field, conditions.bounds[order.field]))
     estimates = (_estimate(conditions, *passed, found) for passed in passed_over)
     return min(await asyncio.gather(*estimates)) >= found
+
+
+async def _has_few(conditions: Conditions, name: str, bounds: Range) -> bool:
+    return await _estimate(conditions, name, bounds, FEW + 1) <= FEW
 
 
 async def _estimate(conditions: Conditions, name: str, bounds: Range, most: int) -> int:

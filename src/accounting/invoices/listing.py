@@ -11,12 +11,13 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from accounting.clock import as_stored_day, start_of_day
-from accounting.db.paging import Order, Page, Window, count, list_page, row_before, walk
+from accounting.db.found import Found
+from accounting.db.paging import Order, Page, Window, count, read_page, row_before, walk
 from accounting.db.totals import Totals
 from accounting.errors import Invalid
 from accounting.invoices.documents import Invoice
 from accounting.invoices.list_days import Needed, Range
-from accounting.invoices.list_plan import Conditions, count_invoices, plan_list
+from accounting.invoices.list_plan import Conditions, count_invoices, plan_list, plan_page
 from accounting.invoices.rules import OPEN_STATUSES, InvoiceStatus
 from accounting.platform.reader import CustomerSearch
 from accounting.platform.rules import UserId
@@ -77,25 +78,19 @@ async def list_invoices(
     descending: bool,
     window: Window,
     totals: Totals | None = None,
-) -> Page[Invoice]:
-    """A part of the invoices, by number or by cursor; ties by id.
+) -> Page[Found]:
+    """A part of the invoices as stored, by number or by cursor; ties by id.
 
-    Pages by number have a total, which is exact up to COUNTED_MAX invoices or without `totals`.
+    Pages by number have a total, which is exact up to COUNTED_MAX invoices; where there are more,
+    it is as old as what `totals` remembers.
     Raises SearchTooWide, and Invalid naming `q` or `cursor`.
     """
+    totals = totals or Totals()
     conditions = await _conditions(customers, wanted, zone)
     order = _order(sort_by, descending=descending)
-    plan = await plan_list(
-        conditions, order, follows_cursor=bool(window.cursor), needed=_needed(order, window)
-    )
-    return await list_page(
-        Invoice,
-        plan.query,
-        order,
-        window,
-        hint=plan.index,
-        total=lambda: count_invoices(conditions, totals),
-    )
+    total = None if window.page is None else await count_invoices(conditions, totals)
+    readings = plan_page(conditions, order, _needed(order, window), totals, total=total)
+    return await read_page(Invoice, readings, order, window, total=total)
 
 
 async def walk_invoices(
@@ -114,8 +109,8 @@ async def walk_invoices(
     conditions = await _conditions(customers, wanted, zone)
     order = _order(sort_by, descending=descending)
     # One plan for all parts, so not one that finds and sorts very many rows for each of them.
-    plan = await plan_list(conditions, order, follows_cursor=True)
-    return walk(Invoice, plan.query, order, fields=fields, hint=plan.index)
+    reading = await plan_list(conditions, order, follows_cursor=True)
+    return walk(Invoice, reading, order, fields=fields)
 
 
 def check_search(text: str | None) -> str | None:
@@ -132,14 +127,12 @@ def check_search(text: str | None) -> str | None:
     return text.strip()
 
 
-def _needed(order: Order, window: Window) -> Needed | None:
-    """What a page reads of a list in order of creation."""
-    if order.field != InvoiceSort.CREATED_AT:
-        return None
-    row = row_before(Invoice, order, window)
+def _needed(order: Order, window: Window) -> Needed:
     if window.page is not None:
         return Needed(window.page * window.limit + 1)
-    return Needed(window.limit + 1, row[0] if row else None)
+    row = row_before(Invoice, order, window)
+    after = row[0] if row and order.field == InvoiceSort.CREATED_AT else None
+    return Needed(window.limit + 1, follows_cursor=row is not None, after=after)
 
 
 def _order(sort_by: InvoiceSort, *, descending: bool) -> Order:

@@ -170,7 +170,7 @@ async def _drop_figures(db: Database, look: Look) -> None:
 
 async def _find_newest(session: Session | None) -> list[Invoice]:
     order = Order("createdAt")
-    plan = await plan_list(Conditions(), order)
-    found = Invoice.get_motor_collection().find(dict(plan.query), session=session)
-    newest = found.sort(order.keys).hint(plan.index).limit(RECENT_INVOICES)
+    reading = await plan_list(Conditions(), order)
+    found = Invoice.get_motor_collection().find(dict(reading.query), session=session)
+    newest = found.sort(order.keys).hint(reading.index).limit(RECENT_INVOICES)
     return [Invoice.model_validate(raw) async for raw in newest]

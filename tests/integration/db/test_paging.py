@@ -20,6 +20,7 @@ from accounting.db.paging import (
     CURSOR_CHARACTERS_MAX,
     CursorNotValid,
     Order,
+    Reading,
     Window,
     list_page,
     to_window,
@@ -122,7 +123,9 @@ async def test_a_whole_list_is_walked_in_parts_and_in_order(
     invoices: list[dict[str, Any]], order: Order, at_once: int
 ) -> None:
     query, fields = {"userId": {"$in": CUSTOMERS[:4]}}, ("invoiceNumber",)
-    parts = [part async for part in walk(Invoice, query, order, fields=fields, at_once=at_once)]
+    parts = [
+        part async for part in walk(Invoice, Reading(query), order, fields=fields, at_once=at_once)
+    ]
 
     wanted = [row for row in invoices if row["userId"] in CUSTOMERS[:4]]
     expected = sorted(wanted, key=lambda row: sort_value(row, order), reverse=order.is_descending)

@@ -122,7 +122,7 @@ async def test_cursors_lead_through_all_rows_in_order(rows: list[Row], descendin
         cursor: str | None = ""
         while cursor is not None:
             page = await read(facts, descending, Window(97, None, cursor))
-            found += [(item.created_at, item.id) for item in page.items]
+            found += [(item["createdAt"], item["_id"]) for item in page.items]
             cursor = page.next_cursor
 
         assert len(wanted) > 10, name
@@ -137,7 +137,7 @@ async def test_pages_are_parts_of_the_whole(rows: list[Row], descending: bool) -
         )
         for number in (1, 2, 7, len(wanted) // 10, len(wanted) // 10 + 1):
             page = await read(facts, descending, Window(10, number))
-            found = [(item.created_at, item.id) for item in page.items]
+            found = [(item["createdAt"], item["_id"]) for item in page.items]
 
             assert found == wanted[(number - 1) * 10 : number * 10], f"{name}, page {number}"
             assert page.total == len(wanted), name
@@ -153,5 +153,5 @@ async def test_overdue_ones_are_the_same_before_and_after_they_are_marked(
     after = await read({"overdue_on": TODAY}, True, Window(100, 1))
 
     assert marked.modified_count > 0
-    assert [item.id for item in after.items] == [item.id for item in before.items]
+    assert [item["_id"] for item in after.items] == [item["_id"] for item in before.items]
     assert after.total == before.total

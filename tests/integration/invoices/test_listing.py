@@ -32,7 +32,7 @@ async def test_filters_narrow_and_pages_follow_each_other(
             window=Window(limit, page),
         )
         assert found.total is not None
-        return [invoice.invoice_number for invoice in found.items], found.total
+        return [invoice["invoiceNumber"] for invoice in found.items], found.total
 
     assert await numbers(customer_id=ada.id, limit=2) == (["2026011201", "2026011301"], 5)
     assert await numbers(customer_id=ada.id, limit=2, page=3) == (["2026011601"], 5)
