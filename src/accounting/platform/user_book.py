@@ -14,7 +14,7 @@ import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -34,6 +34,9 @@ USERS_KEPT_MAX: Final = 200_000
 _MERGED_AT_ONCE: Final = 1_000
 # So many are sorted sooner than found in order.
 _SORTED_MAX: Final = 2_000
+# Some 4 MB at most.
+_FOUND_TEXTS_MAX: Final = 250
+_FOUND_ROWS_MAX: Final = 2_000
 BY_NAME: Final = Order("name", is_descending=False)
 
 # Name in one case and id, which are the order; name, e-mail and company as they are shown; whether
@@ -58,10 +61,22 @@ class _Kept:
     customers: Sequence[_Row]
     text: bytes
     starts: Sequence[int]
+    # What was searched lately: further pages and other lists ask for the same.
+    found: dict[bytes, Sequence[_Row]] = field(default_factory=dict)
 
-    def with_text(self, part: str, limit: int | None = None) -> list[_Row]:
+    def with_text(self, part: str, limit: int | None = None) -> Sequence[_Row]:
         """The first users with this text in name, e-mail or company, in any case, as read."""
         wanted = _searched(part)
+        if wanted in self.found:
+            return self.found[wanted][:limit]
+        found = self._search(wanted, limit)
+        if len(found) <= _FOUND_ROWS_MAX and len(found) != limit:
+            if len(self.found) >= _FOUND_TEXTS_MAX:
+                self.found.clear()
+            self.found[wanted] = found
+        return found
+
+    def _search(self, wanted: bytes, limit: int | None) -> list[_Row]:
         found: list[_Row] = []
         at = self.text.find(wanted)
         while at >= 0 and len(found) != limit:
