@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Annotated, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 from pydantic import Field, WithJsonSchema
 
@@ -249,8 +249,9 @@ async def view_invoices(
     """Invoices as stored, in the shape that this actor may see; all their users in one read."""
     staff_ids: set[UserId] = set()
     if actor.is_admin:
-        staff_ids = {row["createdBy"] for row in rows} | {row["updatedBy"] for row in rows}
-    users = await known.find_users({row["userId"] for row in rows} | staff_ids - {None})
+        both = [row.get(name) for row in rows for name in ("createdBy", "updatedBy")]
+        staff_ids = {each for each in both if each is not None}
+    users = await known.find_users({row["userId"] for row in rows} | staff_ids)
     customers = _views(UserView, users, {row["userId"] for row in rows})
     if not actor.is_admin:
         return [InvoiceView.model_validate(_content(row, customers, today)) for row in rows]
@@ -260,7 +261,7 @@ async def view_invoices(
             {
                 **_content(row, customers, today),
                 "createdByUser": staff.get(row["createdBy"]),
-                "updatedByUser": staff.get(row["updatedBy"]),
+                "updatedByUser": staff.get(row.get("updatedBy")),
             }
         )
         for row in rows
@@ -292,7 +293,7 @@ def _actor_name(user_id: UserId, users: dict[UserId, PlatformUser]) -> str:
 
 def _views(
     kind: type[V], users: dict[UserId, PlatformUser], user_ids: Iterable[UserId]
-) -> dict[UserId, V]:
+) -> Mapping[Any, V]:
     return {each: kind.model_validate(users[each]) for each in user_ids if each in users}
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from accounting.db.client import DriverError
 from accounting.db.document import BaseDocument
-from accounting.ids import ObjectId
+from accounting.ids import ANY_ID, ObjectId
 
 # 100 bytes each.
 IDS_MAX: Final = 100_000
@@ -63,7 +63,10 @@ class IdCounts:
     async def _read(self) -> None:
         begun_at = self._monotonic()
         found = self._document.get_motor_collection().aggregate(
-            [{"$group": {"_id": f"${self._field}", "rows": {"$sum": 1}}}],
+            [
+                {"$match": {self._field: ANY_ID}},
+                {"$group": {"_id": f"${self._field}", "rows": {"$sum": 1}}},
+            ],
             hint=f"{self._field}_1",
             batchSize=READ_AT_ONCE,
         )

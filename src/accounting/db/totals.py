@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -122,6 +122,7 @@ class Totals:
         self._monotonic = monotonic
         self._known: OrderedDict[Hashable, _Known] = OrderedDict()
         self._of_ids: dict[tuple[type[BaseDocument], str], IdCounts] = {}
+        self._turn_to_count_ids = asyncio.Lock()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._turn_to_renew = asyncio.Semaphore(1)
         self._renewals: set[asyncio.Task[None]] = set()
@@ -129,7 +130,7 @@ class Totals:
     async def count(self, asked: Asked) -> int:
         """How many rows there are; exact up to `counted_max`, and of settled rows always."""
         parts = self._told_parts(asked)
-        if parts is None or not self._are_many(asked, parts):
+        if parts is None or not self._are_more_than(self.counted_max, asked, parts):
             counted = await _count(asked, asked.bounds, limit=self.counted_max + 1)
             if counted <= self.counted_max:
                 return counted
@@ -154,12 +155,17 @@ class Totals:
         find = partial(count_all, document)
         return int(await self._remember((document,), REMEMBERED_SECONDS, find))
 
-    def count_of_ids(
-        self, document: type[BaseDocument], field: str, ids: Sequence[ObjectId]
-    ) -> int | None:
+    async def count_of_ids(
+        self,
+        document: type[BaseDocument],
+        field: str,
+        ids: Sequence[ObjectId],
+        exactly: Callable[[], Awaitable[int]],
+    ) -> int:
         """How many rows have one of these ids in a field that has an index of its own.
 
-        At most REMEMBERED_SECONDS behind, however few they are; None where that is not known yet.
+        Many are told from memory, at most REMEMBERED_SECONDS behind; `exactly` counts them where
+        they are few, or not known yet.
         """
         counts = self._of_ids.get((document, field))
         if counts is None:
@@ -171,12 +177,17 @@ class Totals:
                 monotonic=self._monotonic,
             )
             self._of_ids[document, field] = counts
-        return counts.count(ids)
+        if (known := counts.count(ids)) is None:
+            # One by one, so that what makes all of them known is soon done.
+            async with self._turn_to_count_ids:
+                if (known := counts.count(ids)) is None:
+                    return await exactly()
+        return known if known > self.counted_max else await exactly()
 
-    def knows_many(self, asked: Asked) -> bool:
-        """Whether what is remembered says that there are more than `counted_max`."""
+    def knows_more_than(self, number: int, asked: Asked) -> bool:
+        """Whether what is remembered says that there are more rows."""
         parts = self._told_parts(asked)
-        return parts is not None and self._are_many(asked, parts)
+        return parts is not None and self._are_more_than(number, asked, parts)
 
     async def close(self) -> None:
         """Give up what is being counted again."""
@@ -186,9 +197,9 @@ class Totals:
         for counts in self._of_ids.values():
             await counts.close()
 
-    def _are_many(self, asked: Asked, parts: _Parts) -> bool:
+    def _are_more_than(self, number: int, asked: Asked, parts: _Parts) -> bool:
         known = (self._told(_piece_key(asked, piece)) or 0 for piece in parts.pieces)
-        return sum(known) > self.counted_max
+        return sum(known) > number
 
     def _told_parts(self, asked: Asked) -> _Parts | None:
         """None where it is not remembered what there is to be parted."""

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from accounting.actor import SYSTEM_USER_ID
@@ -118,7 +119,7 @@ async def plan_list(
     days = _days(conditions) if order.field == "createdAt" else None
     return (
         _by_equality(conditions, order, days)
-        or await _by_few(conditions, order, None)
+        or await _by_few(conditions, order)
         or _by_merging(conditions, days)
         or await _by_sorting(conditions, order, follows_cursor=follows_cursor)
         or _in_order(conditions, order)
@@ -140,7 +141,7 @@ async def plan_page(
     days = _days(conditions) if order.field == "createdAt" else None
     certain = (
         _by_equality(conditions, order, days)
-        or await _by_few(conditions, order, _least(conditions, totals) if total is None else total)
+        or await _by_few(conditions, order, total, totals)
         or _by_merging(conditions, days)
     )
     if certain is None and days:
@@ -166,12 +167,16 @@ def _by_equality(conditions: Conditions, order: Order, days: DayRange | None) ->
     return None
 
 
-async def _by_few(conditions: Conditions, order: Order, total: int | None) -> Reading | None:
+async def _by_few(
+    conditions: Conditions, order: Order, total: int | None = None, totals: Totals | None = None
+) -> Reading | None:
     """Find the rows by a condition that has but few, and sort them.
 
     Each condition has at least as many as all of them together, and a single one just as many.
     """
     if total is not None and total > FEW:
+        return None
+    if total is None and totals and totals.knows_more_than(FEW, _asked_for(conditions)):
         return None
     for name in _others(conditions, order):
         is_counted = total is not None and conditions.only_range == name
@@ -198,11 +203,6 @@ def _within(
     return Reading(_both(days.condition, created, conditions.query()), days.index)
 
 
-def _least(conditions: Conditions, totals: Totals) -> int | None:
-    """How many there are at least, where that is remembered to be many."""
-    return totals.counted_max + 1 if totals.knows_many(_asked_for(conditions)) else None
-
-
 async def _by_sorting(
     conditions: Conditions, order: Order, *, follows_cursor: bool
 ) -> Reading | None:
@@ -223,10 +223,10 @@ async def count_invoices(conditions: Conditions, totals: Totals) -> int:
     Where most of very many are wanted, those that are not wanted are counted and subtracted from
     the number that the server keeps of all.
     """
-    if conditions.many_customers_alone:
-        found = totals.count_of_ids(Invoice, "userId", conditions.many_customers_alone)
-        if found is not None and found > totals.counted_max:
-            return found
+    if customers := conditions.many_customers_alone:
+        hint = _counting_index(conditions)
+        exactly = partial(count, Invoice, conditions.query(), hint=hint)
+        return await totals.count_of_ids(Invoice, "userId", customers, exactly)
     if conditions.is_narrowed_by_status_alone and InvoiceStatus.PAID in conditions.statuses:
         everything = await count_all(Invoice)
         if everything > COUNTED_MAX:

@@ -10,6 +10,7 @@ import pytest
 
 from accounting.actor import Role
 from accounting.ids import new_id
+from accounting.invoices.documents import Invoice
 from accounting.platform.rules import PlatformUser
 from accounting.platform.user_book import KEPT_SECONDS_MAX
 from api_app import a_token, an_api
@@ -173,3 +174,15 @@ async def test_a_customer_gets_his_own_issued_invoices_whatever_he_asks(
     assert set(shown) <= {"01", "02", "03"}
     asks_for_others = parameters in ({"status": "DRAFT"}, {"q": "bob"}, {"overdue": "true"})
     assert len(shown) == (0 if asks_for_others else 3)
+
+
+async def test_what_a_row_of_an_older_version_does_not_have_is_shown_as_nothing(
+    api: httpx.AsyncClient, ada: PlatformUser
+) -> None:
+    lacking = ("customer", "pricing", "updatedBy", "cancelReason", "issuedDay")
+    await Invoice.get_motor_collection().update_many({}, {"$unset": dict.fromkeys(lacking, "")})
+
+    [shown] = (await api.get("/invoices", params={"limit": 1})).json()["invoices"]
+
+    assert [shown[name] for name in lacking[:-1]] == [None] * 4
+    assert shown["updatedByUser"] is None

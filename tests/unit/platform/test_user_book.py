@@ -311,6 +311,20 @@ async def test_a_search_finds_no_more_than_its_limit(
     assert len(set(found)) == len(found) == number
 
 
+async def test_what_was_searched_before_is_found_again_whatever_the_limit(
+    host: CountingPlatform, book: UserBook
+) -> None:
+    users = [host.add_user(a_customer()) for _ in range(7)]
+    for limit in (2, 10, 2, 7, 10):
+        found = await book.find_customer_ids("holm", limit=limit)
+        assert len(set(found)) == min(limit, 7)
+        assert (await book.page(Window(3, 1), text="HOLM")).total == 7
+    for serial in range(300):
+        assert await book.find_customer_ids(f"nobody {serial}", limit=10) == []
+
+    assert set(await book.find_customer_ids("holm", limit=10)) == {user.id for user in users}
+
+
 @pytest.mark.parametrize(
     ("changes", "is_listed", "is_found"),
     [
