@@ -138,7 +138,10 @@ async def find_windows(
     step = max(SHORTEST_STEP, needed.rows * spread)
     number = 0
     while step < LONGEST_STEP:
-        end = begin - step if order.is_descending else begin + step
+        try:
+            end = begin - step if order.is_descending else begin + step
+        except OverflowError:  # a cursor may name any instant that there is
+            return
         bounds = {"$gte" if order.is_descending else "$lte": end}
         yield CreationWindow(bounds, is_open and number < IN_ORDER_WINDOWS)
         step, number = step * STEPS_GROW_BY, number + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +15,7 @@ from pymongo.monitoring import CommandListener
 
 from accounting.bootstrap import bind_documents
 from accounting.db.client import MongoDatabase, open_database
-from accounting.db.paging import Page, Window
+from accounting.db.paging import Order, Page, Window, write_cursor
 from accounting.db.totals import Totals
 from accounting.dev.processes import Server
 from accounting.ids import ObjectId, new_id
@@ -29,6 +29,7 @@ from many_invoices import many_invoices
 NUMBER = 6_000
 CUSTOMERS = [ObjectId(f"{serial:024x}") for serial in range(1, 151)]
 COUNTED_MAX = 200
+FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 # Ranges with thousands of invoices, in the order of creation.
 RANGES: dict[str, dict[str, Any]] = {
     "due until": {"due_to": date(2024, 3, 1)},
@@ -126,6 +127,26 @@ async def test_a_page_of_days_is_one_read_and_the_place_where_it_begins(
     # Behind a cursor: what has its very instant, and what follows. How few there are is asked.
     assert by_cursor == [*([] if begins else ["aggregate"]), "find", "find"]
     assert not {row["_id"] for row in following.items} & {row["_id"] for row in first.items}
+
+
+@pytest.mark.parametrize("descending", [True, False], ids=["descending", "ascending"])
+@pytest.mark.parametrize("at", [FIRST, LAST], ids=["first", "last"])
+async def test_a_cursor_may_name_any_instant(
+    reads: Reads, platform: FakePlatform, at: datetime, descending: bool
+) -> None:
+    order = Order(InvoiceSort.CREATED_AT.value, descending)
+
+    found = await list_invoices(
+        platform,
+        InvoiceFilter(due_to=date(2024, 3, 1)),
+        TERMS.zone,
+        sort_by=InvoiceSort.CREATED_AT,
+        descending=descending,
+        window=Window(10, None, write_cursor(order, at, CUSTOMERS[0])),
+    )
+
+    everything_follows = (at == LAST) == descending
+    assert len(found.items) == (10 if everything_follows else 0)
 
 
 async def test_a_search_that_finds_many_customers_is_soon_counted_no_more(
