@@ -116,14 +116,8 @@ async def plan_list(
 
     `follows_cursor`: the rows before the range have been passed over already.
     """
-    days = _days(conditions) if order.field == "createdAt" else None
-    return (
-        _by_equality(conditions, order, days)
-        or await _by_few(conditions, order)
-        or _by_merging(conditions, days)
-        or await _by_sorting(conditions, order, follows_cursor=follows_cursor)
-        or _in_order(conditions, order)
-    )
+    found = await _by_index(conditions, order, _days(conditions, order))
+    return found or await _by_all(conditions, order, follows_cursor=follows_cursor)
 
 
 async def plan_page(
@@ -138,21 +132,34 @@ async def plan_page(
 
     `total` is how many there are in all, where that is known.
     """
-    days = _days(conditions) if order.field == "createdAt" else None
-    certain = (
+    days = _days(conditions, order)
+    found = await _by_index(conditions, order, days, total, totals)
+    if found is None and days:
+        every = _in_order(Conditions(statuses=conditions.statuses), order)
+        async for window in find_windows(days, every, order, needed, totals):
+            yield _within(window, conditions, order, days)
+    yield found or await _by_all(conditions, order, follows_cursor=needed.follows_cursor)
+
+
+async def _by_index(
+    conditions: Conditions,
+    order: Order,
+    days: DayRange | None,
+    total: int | None = None,
+    totals: Totals | None = None,
+) -> Reading | None:
+    """Read little more than what is wanted; None where no index has it so."""
+    return (
         _by_equality(conditions, order, days)
         or await _by_few(conditions, order, total, totals)
         or _by_merging(conditions, days)
     )
-    if certain is None and days:
-        every = _in_order(Conditions(statuses=conditions.statuses), order)
-        async for window in find_windows(days, every, order, needed, totals):
-            yield _within(window, conditions, order, days)
-    yield (
-        certain
-        or await _by_sorting(conditions, order, follows_cursor=needed.follows_cursor)
-        or _in_order(conditions, order)
-    )
+
+
+async def _by_all(conditions: Conditions, order: Order, *, follows_cursor: bool) -> Reading:
+    """Sort all of a range, or pass over what is outside."""
+    found = await _by_sorting(conditions, order, follows_cursor=follows_cursor)
+    return found or _in_order(conditions, order)
 
 
 def _by_equality(conditions: Conditions, order: Order, days: DayRange | None) -> Reading | None:
@@ -168,7 +175,7 @@ def _by_equality(conditions: Conditions, order: Order, days: DayRange | None) ->
 
 
 async def _by_few(
-    conditions: Conditions, order: Order, total: int | None = None, totals: Totals | None = None
+    conditions: Conditions, order: Order, total: int | None, totals: Totals | None
 ) -> Reading | None:
     """Find the rows by a condition that has but few, and sort them.
 
@@ -321,9 +328,12 @@ def _finding_index(conditions: Conditions, name: str) -> str:
     return "invoiceNumber_1" if name == "invoiceNumber" else _index(name, "createdAt")
 
 
-def _days(conditions: Conditions) -> DayRange | None:
-    """The days of the first range that has some; not of overdue ones, which are few."""
-    if conditions.due_before is not None:
+def _days(conditions: Conditions, order: Order) -> DayRange | None:
+    """The days of the first range that has some, for the order of creation.
+
+    Not of overdue ones, which are few.
+    """
+    if order.field != "createdAt" or conditions.due_before is not None:
         return None
     found = (DayRange.of(name, bounds) for name, bounds in conditions.ranges.items())
     return next((days for days in found if days), None)

@@ -10,15 +10,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import OperationFailure
-from pymongo.monitoring import CommandListener
 
 from accounting.audit.documents import AuditLog
 from accounting.audit.listing import AuditFilter, list_entries
 from accounting.audit.rules import AuditAction, EntityType
-from accounting.bootstrap import bind_documents
-from accounting.db.client import MongoDatabase, open_database
+from accounting.db.client import MongoDatabase
 from accounting.db.paging import Window
 from accounting.db.totals import REMEMBERED_SECONDS, RENEWED_SECONDS, Asked, Totals
 from accounting.dev.processes import Server
@@ -28,6 +25,7 @@ from accounting.invoices.listing import InvoiceFilter, InvoiceSort, list_invoice
 from accounting.invoices.rules import InvoiceStatus
 from fakes import FakePlatform, Stopwatch
 from many_invoices import many_invoices
+from overheard import Ear, overheard
 
 UTC_ZONE, NEW_YORK = ZoneInfo("UTC"), ZoneInfo("America/New_York")
 NUMBER = 3_000
@@ -57,17 +55,13 @@ FILTERS: dict[str, dict[str, Any]] = {
 }
 
 
-class Counted(CommandListener):
+class Counted(Ear):
     """How many counts were sent."""
 
     number = 0
 
     def started(self, event: Any) -> None:
         self.number += event.command_name == "aggregate"
-
-    def succeeded(self, event: Any) -> None: ...
-
-    def failed(self, event: Any) -> None: ...
 
 
 @pytest.fixture
@@ -87,13 +81,8 @@ async def totals(watch: Stopwatch) -> AsyncIterator[Totals]:
 async def counted(mongod: Server, real_mongo: MongoDatabase) -> AsyncIterator[Counted]:
     """Thousands of invoices, and what is counted of them from here on."""
     counted = Counted()
-    client: Any = AsyncIOMotorClient(mongod.uri, tz_aware=True, event_listeners=[counted])
-    mongo = open_database(client, real_mongo.name)
-    await bind_documents(mongo)
-    await mongo["invoices"].insert_many(list(many_invoices(NUMBER, CUSTOMERS)), ordered=False)
-    yield counted
-    await bind_documents(real_mongo)
-    client.close()
+    async with overheard(real_mongo, mongod, counted, many_invoices(NUMBER, CUSTOMERS)):
+        yield counted
 
 
 async def total_of(totals: Totals | None, zone: ZoneInfo = UTC_ZONE, **facts: Any) -> int | None:

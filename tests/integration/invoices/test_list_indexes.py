@@ -13,11 +13,8 @@ from typing import Any
 
 import pytest
 from bson.codec_options import DatetimeConversion
-from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.monitoring import CommandListener
 
-from accounting.bootstrap import bind_documents
-from accounting.db.client import CODEC_OPTIONS, MongoDatabase, open_database
+from accounting.db.client import CODEC_OPTIONS, MongoDatabase
 from accounting.db.paging import Window
 from accounting.dev.processes import Server
 from accounting.ids import ObjectId
@@ -27,6 +24,7 @@ from accounting.invoices.rules import InvoiceStatus
 from builders import TERMS, a_customer
 from fakes import FakePlatform
 from many_invoices import many_invoices
+from overheard import Ear, overheard
 
 # The bounds of an index go beyond the years that Python knows.
 FOUND = CODEC_OPTIONS.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
@@ -78,7 +76,7 @@ OWN_ORDER = {
 }
 
 
-class Recorder(CommandListener):
+class Recorder(Ear):
     """Keeps the reads that are sent to the invoices."""
 
     def __init__(self) -> None:
@@ -89,12 +87,6 @@ class Recorder(CommandListener):
             kept = {"find", "aggregate", "filter", "sort", "hint", "limit", "skip", "pipeline"}
             command = {name: event.command[name] for name in event.command if name in kept}
             self.sent.append(command | ({"cursor": {}} if "aggregate" in command else {}))
-
-    def succeeded(self, event: Any) -> None:
-        """Of no interest."""
-
-    def failed(self, event: Any) -> None:
-        """Of no interest: the test fails by itself."""
 
 
 class Lists:
@@ -131,13 +123,9 @@ class Lists:
 @pytest.fixture
 async def lists(real_mongo: MongoDatabase, mongod: Server) -> AsyncIterator[Lists]:
     recorder = Recorder()
-    client: Any = AsyncIOMotorClient(mongod.uri, tz_aware=True, event_listeners=[recorder])
-    mongo = open_database(client, real_mongo.name)
-    await bind_documents(mongo)
-    await mongo["invoices"].insert_many(list(many_invoices(NUMBER, CUSTOMERS)), ordered=False)
-    yield Lists(mongo, recorder)
-    await bind_documents(real_mongo)
-    client.close()
+    rows = many_invoices(NUMBER, CUSTOMERS)
+    async with overheard(real_mongo, mongod, recorder, rows) as mongo:
+        yield Lists(mongo, recorder)
 
 
 def stages(plan: Any) -> Iterator[str]:

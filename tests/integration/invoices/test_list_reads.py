@@ -10,11 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.monitoring import CommandListener
 
-from accounting.bootstrap import bind_documents
-from accounting.db.client import MongoDatabase, open_database
+from accounting.db.client import MongoDatabase
 from accounting.db.paging import Order, Page, Window, write_cursor
 from accounting.db.totals import Totals
 from accounting.dev.processes import Server
@@ -25,6 +22,7 @@ from accounting.invoices.rules import InvoiceStatus
 from builders import TERMS, a_customer
 from fakes import FakePlatform
 from many_invoices import many_invoices
+from overheard import Ear, overheard
 
 NUMBER = 6_000
 CUSTOMERS = [ObjectId(f"{serial:024x}") for serial in range(1, 151)]
@@ -45,7 +43,7 @@ RANGES: dict[str, dict[str, Any]] = {
 
 
 @dataclass
-class Reads(CommandListener):
+class Reads(Ear):
     """The reads of invoices, by name."""
 
     names: list[str] = field(default_factory=list)
@@ -54,23 +52,12 @@ class Reads(CommandListener):
         if "invoices" in event.command.values():
             self.names.append(event.command_name)
 
-    def succeeded(self, event: Any) -> None:
-        """Of no interest."""
-
-    def failed(self, event: Any) -> None:
-        """Of no interest: the test fails by itself."""
-
 
 @pytest.fixture
 async def reads(real_mongo: MongoDatabase, mongod: Server) -> AsyncIterator[Reads]:
     reads = Reads()
-    client: Any = AsyncIOMotorClient(mongod.uri, tz_aware=True, event_listeners=[reads])
-    mongo = open_database(client, real_mongo.name)
-    await bind_documents(mongo)
-    await mongo["invoices"].insert_many(list(many_invoices(NUMBER, CUSTOMERS)), ordered=False)
-    yield reads
-    await bind_documents(real_mongo)
-    client.close()
+    async with overheard(real_mongo, mongod, reads, many_invoices(NUMBER, CUSTOMERS)):
+        yield reads
 
 
 @pytest.fixture
